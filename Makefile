@@ -1,0 +1,42 @@
+# make book    builds the HTML book at _build/html/index.html
+# make test    passes all tests, the notebooks' reference outputs included
+# make notebooks [NB=06]   re-executes the notebooks and refreshes their outputs
+# make serve   builds the book and serves it at http://localhost:8000
+# make repo URL=https://github.com/ACCOUNT/NAME   sets the repository's address everywhere
+# make clean   removes what was built, the environment included
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+# one thread each: two busy cores with two threads apiece are many times slower
+export OMP_NUM_THREADS := 1
+export MKL_NUM_THREADS := 1
+export TQDM_DISABLE := 1
+export PYDEVD_DISABLE_FILE_VALIDATION := 1
+
+.PHONY: book test notebooks serve repo clean
+.DEFAULT_GOAL := book
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+book: $(READY)
+	$(BIN)/jupyter-book build . -W -n --keep-going
+
+test: book
+	$(BIN)/python -m pytest -p tests.notebooks.plugin --nbval --nbval-current-env -n 2 --dist loadgroup $(ARGS)
+
+notebooks: $(READY)
+	$(BIN)/python -m tools.notebooks $(NB)
+
+serve: book
+	$(BIN)/python -m http.server --directory _build/html 8000
+
+repo: $(READY)
+	$(BIN)/python -m tools.repo $(URL)
+
+clean:
+	rm -rf _build .venv

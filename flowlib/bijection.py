@@ -1,0 +1,134 @@
+r"""The contract of every layer: an invertible map with its log-determinant.
+
+A flow is :math:`x = f(z)` with :math:`f = f_K \circ \dots \circ f_1`. Every layer
+:math:`f_k` answers two questions, one for each direction, and each answer comes with
+the log-volume change that the change-of-variables formula needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+
+class Bijection(nn.Module):
+    r"""An invertible, differentiable map :math:`x = f(z)` of points to points.
+
+    .. math::
+        \text{forward:}\quad x = f(z), \quad
+        \log\left|\det \frac{\partial f(z)}{\partial z}\right|
+        \qquad
+        \text{inverse:}\quad z = f^{-1}(x), \quad
+        \log\left|\det \frac{\partial f^{-1}(x)}{\partial x}\right|
+
+    A subclass writes both methods. Points have shape ``(B, *event)`` and log-determinants
+    shape ``(B,)``, both in the input's dtype and on its device. ``context`` is an optional
+    ``(B, context_features)`` tensor that conditions the map; each row sees its own.
+
+    Attributes:
+        is_exact: whether the log-determinant is exact. Layers with a stochastic step
+            (dequantisation, augmentation) set it to False: ``log_prob`` is then a bound.
+    """
+
+    is_exact: bool = True
+
+    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        r"""Return :math:`x = f(z)` and :math:`\log|\det \partial f/\partial z|`."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward(z, context).")
+
+    def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        r"""Return :math:`z = f^{-1}(x)` and :math:`\log|\det \partial f^{-1}/\partial x|`."""
+        raise NotImplementedError(f"{type(self).__name__} has no inverse(x, context).")
+
+
+class Compose(Bijection):
+    r"""The composition :math:`f = f_K \circ \dots \circ f_1` of layers.
+
+    .. math::
+        u^0 = z, \quad u^k = f_k(u^{k-1}), \quad x = u^K, \qquad
+        \log\left|\det\frac{\partial f}{\partial z}\right|
+        = \sum_{k=1}^{K} \log\left|\det\frac{\partial f_k(u^{k-1})}{\partial u^{k-1}}\right|
+
+    The inverse runs :math:`f_1^{-1} \circ \dots \circ f_K^{-1}`.
+
+    Args:
+        layers: the layers in generative order, :math:`f_1` first.
+
+    Example:
+        >>> import torch
+        >>> from flowlib import Compose, Planar
+        >>> flow = Compose([Planar(2), Planar(2)])
+        >>> x, log_det = flow(torch.zeros(5, 2))
+        >>> x.shape, log_det.shape
+        (torch.Size([5, 2]), torch.Size([5]))
+    """
+
+    def __init__(self, layers: Iterable[Bijection]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    @property
+    def is_exact(self) -> bool:  # type: ignore[override]
+        """Whether every layer's log-determinant is exact."""
+        return all(layer.is_exact for layer in self.layers)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Bijection]:
+        return iter(self.layers)  # type: ignore[arg-type]
+
+    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        log_det = z.new_zeros(len(z))
+        for layer in self.layers:
+            z, log_det_k = layer(z, context)
+            log_det = log_det + log_det_k
+        return z, log_det
+
+    def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        log_det = x.new_zeros(len(x))
+        for layer in reversed(self.layers):
+            x, log_det_k = layer.inverse(x, context)
+            log_det = log_det + log_det_k
+        return x, log_det
+
+
+class Inverse(Bijection):
+    r"""The layer :math:`f^{-1}`: the two directions of ``bijection`` swapped.
+
+    IAF is the inverse of MAF, and a planar flow whose density is cheap instead of its
+    samples is the inverse of :class:`~flowlib.planar.Planar`.
+
+    Example:
+        >>> import torch
+        >>> from flowlib import Inverse, Planar
+        >>> layer = Planar(2)
+        >>> z = torch.randn(4, 2)
+        >>> torch.equal(Inverse(layer).inverse(z)[0], layer(z)[0])
+        True
+    """
+
+    def __init__(self, bijection: Bijection) -> None:
+        super().__init__()
+        self.bijection = bijection
+
+    @property
+    def is_exact(self) -> bool:  # type: ignore[override]
+        """Whether the inverted layer's log-determinant is exact."""
+        return self.bijection.is_exact
+
+    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self.bijection.inverse(z, context)
+
+    def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self.bijection(x, context)
+
+
+def sum_event(value: Tensor) -> Tensor:
+    """Sum over all but the batch dimension: shape ``(B, *event)`` to ``(B,)``."""
+    return value.flatten(1).sum(1) if value.dim() > 1 else value
+
+
+__all__ = ["Bijection", "Compose", "Inverse", "sum_event"]

@@ -1,0 +1,234 @@
+r"""Numerical checks: what notebooks run beside a formula and tests run over every model.
+
+A check takes the formula's tag first, compares numbers, and prints one line with the bound
+that held, never the digits, so that the line is the same on every machine. A check that
+does not hold raises :class:`CheckFailed` with the size of the error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from flowlib.bijection import Bijection
+
+Values = Tensor | float | Sequence[float]
+
+
+class CheckFailed(AssertionError):
+    """A formula and its check disagree; the message says by how much."""
+
+
+# --- what is measured: numbers, for tests and for the checks below --------------------
+
+
+def jacobian(function: Callable[[Tensor], Tensor], points: Tensor) -> Tensor:
+    r"""Return the Jacobians :math:`\partial f_i / \partial z_j` by autograd, shape ``(B, d, d)``.
+
+    Args:
+        function: maps ``(B, *event)`` to ``(B, *event)``, each point on its own.
+        points: where, shape ``(B, *event)``.
+
+    Example:
+        >>> import torch
+        >>> jacobian(lambda z: z**2, torch.tensor([[1.0, 3.0]]))
+        tensor([[[2., 0.],
+                 [0., 6.]]])
+    """
+    rows = []
+    for point in points:
+        one = torch.autograd.functional.jacobian(lambda p: function(p[None])[0].flatten(), point)
+        rows.append(one.reshape(one.shape[0], -1))
+    return torch.stack(rows) if rows else points.new_zeros(0, *[points[0:0].flatten(1).shape[1]] * 2)
+
+
+def log_det_error(bijection: Bijection, z: Tensor, context: Tensor | None = None) -> float:
+    r"""Largest difference, over both directions, between a layer's log-det and autograd's.
+
+    Autograd's is :math:`\log|\det J|` of the full Jacobian, by ``torch.linalg.slogdet``.
+    """
+    x = bijection(z, context)[0].detach()
+    worst = 0.0
+    for direction, points in ((bijection, z), (bijection.inverse, x)):
+        for i, point in enumerate(points):
+            row = None if context is None else context[i : i + 1]
+            dense = jacobian(lambda p: direction(p, row)[0], point[None])
+            error = (direction(point[None], row)[1] - torch.linalg.slogdet(dense)[1]).abs().max().item()
+            worst = max(worst, error) if error == error else float("nan")
+            if worst != worst:
+                return worst
+    return worst
+
+
+def round_trip_error(bijection: Bijection, z: Tensor, context: Tensor | None = None) -> float:
+    r"""Largest :math:`|f^{-1}(f(z)) - z|`, and of the two log-dets' sum, which must be 0."""
+    x, log_det = bijection(z, context)
+    back, inverse_log_det = bijection.inverse(x, context)
+    return largest(torch.cat([(back - z).flatten(), log_det + inverse_log_det]))
+
+
+def integral(
+    density: Callable[[Tensor], Tensor],
+    box: Sequence[tuple[float, float]],
+    n: int = 400,
+    dtype: torch.dtype = torch.float64,
+) -> float:
+    r"""Integrate :math:`\int p(x)\,dx` over a box by the midpoint rule on ``n`` cells a side.
+
+    Args:
+        density: maps points ``(N, d)`` to values ``(N,)``.
+        box: one ``(low, high)`` pair for each dimension.
+    """
+    sides = [low + (high - low) * (torch.arange(n, dtype=dtype) + 0.5) / n for low, high in box]
+    cell = torch.tensor([(high - low) / n for low, high in box], dtype=torch.float64).prod()
+    points = torch.cartesian_prod(*sides).reshape(-1, len(box))
+    with torch.no_grad():
+        total = sum(density(chunk).double().sum() for chunk in points.split(1 << 16))
+    return float(total * cell)
+
+
+def largest(difference: Values) -> float:
+    """Largest absolute entry; NaN if any entry is NaN, and 0 for no entries."""
+    values = _values(difference).abs().flatten()
+    return float(values.max()) if len(values) else 0.0
+
+
+# --- what is claimed: one tag, one printed line ----------------------------------------
+
+
+def identity(tag: str, left: Values, right: Values, *, says: str, tol: float | None = None) -> None:
+    """Check that two expressions are equal.
+
+    Args:
+        tag: the formula's tag, such as ``"6.3"``.
+        left, right: the two sides, of one shape (or one of them a number).
+        says: the claim in words, for the printed line.
+        tol: allowed absolute difference; 1e-10 in float64 and 1e-4 in float32 if not given.
+
+    Raises:
+        CheckFailed: if the largest difference exceeds ``tol``, is NaN, or shapes disagree.
+
+    Example:
+        >>> import math
+        >>> identity("2.1", math.log(6), math.log(2) + math.log(3), says="log 6 = log 2 + log 3")
+        ✓ (2.1) log 6 = log 2 + log 3: equal to within 1e-10
+    """
+    left, right = _values(left), _values(right)
+    if left.dim() and right.dim() and left.shape != right.shape:
+        raise CheckFailed(
+            f"({tag}) {says}: the sides have shapes {tuple(left.shape)} and {tuple(right.shape)}."
+        )
+    tol = _tolerance(tol, left, right)
+    _report(tag, says, largest(left - right), tol, "equal to within")
+
+
+def log_det(
+    tag: str, bijection: Bijection, z: Tensor, *, context: Tensor | None = None, tol: float | None = None
+) -> None:
+    """Check a layer's log-determinant against autograd's Jacobian, in both directions."""
+    error = log_det_error(bijection, z, context)
+    _report(tag, "log-det against autograd's Jacobian", error, _tolerance(tol, z), "equal to within")
+
+
+def round_trip(
+    tag: str, bijection: Bijection, z: Tensor, *, context: Tensor | None = None, tol: float | None = None
+) -> None:
+    r"""Check that :math:`f^{-1}(f(z)) = z` and that the two log-dets cancel."""
+    error = round_trip_error(bijection, z, context)
+    _report(tag, "inverse(forward(z)) gives z back", error, _tolerance(tol, z), "to within")
+
+
+def integrates_to_one(
+    tag: str,
+    log_prob: Callable[[Tensor], Tensor],
+    box: Sequence[tuple[float, float]],
+    *,
+    n: int = 400,
+    tol: float = 1e-3,
+) -> None:
+    r"""Check that :math:`\int e^{\log p(x)}\,dx = 1` over a box that holds nearly all the mass."""
+    error = abs(integral(lambda x: log_prob(x).exp(), box, n) - 1)
+    _report(tag, "the density integrates to one", error, tol, "to within")
+
+
+def at_most(tag: str, value: Values, bound: float, *, says: str) -> None:
+    """Check that every entry of ``value`` is at most ``bound``: for claims with an inequality."""
+    value = _values(value)
+    if not bool((value <= bound).all()):
+        raise CheckFailed(f"({tag}) {says}: expected at most {bound:g}, found {float(value.max()):.6g}.")
+    print(f"✓ ({tag}) {says}: at most {bound:g}")
+
+
+def at_least(tag: str, value: Values, bound: float, *, says: str) -> None:
+    """Check that every entry of ``value`` is at least ``bound``: for what must be large."""
+    value = _values(value)
+    if not bool((value >= bound).all()):
+        raise CheckFailed(f"({tag}) {says}: expected at least {bound:g}, found {float(value.min()):.6g}.")
+    print(f"✓ ({tag}) {says}: at least {bound:g}")
+
+
+def exercise(name: str, answer: Values | None, expected: Values, *, tol: float | None = None) -> None:
+    """Tell a student whether an answer is right, without showing the expected value.
+
+    ``None`` or ``...`` means not answered yet, which is no error: the notebook runs on.
+
+    Raises:
+        CheckFailed: if the answer has another shape or is off by more than ``tol``.
+
+    Example:
+        >>> exercise("2.4", None, 0.125)
+        … exercise 2.4: not answered yet
+        >>> exercise("2.4", 1 / 8, 0.125)
+        ✓ exercise 2.4: correct
+    """
+    if answer is None or answer is ...:
+        print(f"… exercise {name}: not answered yet")
+        return
+    given, wanted = _values(answer), _values(expected)
+    if given.shape != wanted.shape:
+        raise CheckFailed(
+            f"Exercise {name}: the answer has shape {tuple(given.shape)}, expected {tuple(wanted.shape)}."
+        )
+    error = largest(given - wanted)
+    if not error <= _tolerance(tol, given, wanted):
+        raise CheckFailed(f"Exercise {name}: not right yet; the answer is off by {error:.3g}.")
+    print(f"✓ exercise {name}: correct")
+
+
+def _values(values: Values) -> Tensor:
+    """A tensor as it is, and Python numbers in double precision."""
+    if isinstance(values, Tensor):
+        return values.detach()
+    return torch.as_tensor(values, dtype=torch.float64)
+
+
+def _tolerance(tol: float | None, *values: Tensor) -> float:
+    if tol is not None:
+        return tol
+    single = any(value.dtype in (torch.float32, torch.bfloat16, torch.float16) for value in values)
+    return 1e-4 if single else 1e-10
+
+
+def _report(tag: str, says: str, error: float, tol: float, relation: str) -> None:
+    if not error <= tol:
+        raise CheckFailed(f"({tag}) {says}: expected {relation} {tol:g}, found {error:.6g}.")
+    print(f"✓ ({tag}) {says}: {relation} {tol:g}")
+
+
+__all__ = [
+    "CheckFailed",
+    "at_least",
+    "at_most",
+    "exercise",
+    "identity",
+    "integral",
+    "integrates_to_one",
+    "jacobian",
+    "largest",
+    "log_det",
+    "log_det_error",
+    "round_trip",
+    "round_trip_error",
+]
