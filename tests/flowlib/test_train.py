@@ -1,0 +1,554 @@
+"""Training: it reaches known optima, repeats itself exactly, and stops with a sentence instead of NaN."""
+
+import math
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from flowlib import Bijection, Compose, Flow, History, StandardNormal, UniformBox, fit, fit_reverse_kl
+from flowlib.data import U1, Checkerboard, EightGaussians
+from flowlib.train import _step
+
+QUIET = {"progress": False}
+
+
+class Affine(Bijection):
+    """x = z·exp(s) + t + W context: the smallest flow with a known best fit."""
+
+    def __init__(self, d: int = 2, context_features: int = 0) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.zeros(d))
+        self.shift = nn.Parameter(torch.zeros(d))
+        self.weight = nn.Parameter(torch.zeros(d, context_features)) if context_features else None
+
+    def place(self, context: Tensor | None) -> Tensor:
+        return self.shift if self.weight is None else self.shift + context @ self.weight.T
+
+    def exact(self):
+        return torch.distributions.Normal(self.shift.detach(), self.log_scale.detach().exp())
+
+    def forward(self, z, context=None):
+        return z * self.log_scale.exp() + self.place(context), self.log_scale.sum().expand(len(z))
+
+    def inverse(self, x, context=None):
+        z = (x - self.place(context)) * (-self.log_scale).exp()
+        return z, -self.log_scale.sum().expand(len(x))
+
+
+class Breaks(Affine):
+    """Gives NaN for one point from the step on whose number is ``at``."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.at, self.calls = at, 0
+
+    def spoil(self, points: Tensor) -> Tensor:
+        self.calls += 1
+        hole = torch.zeros(len(points), 1)
+        hole[1] = math.nan if self.calls >= self.at else 0.0
+        return points + hole
+
+    def forward(self, z, context=None):
+        x, log_det = super().forward(z, context)
+        return self.spoil(x), log_det
+
+    def inverse(self, x, context=None):
+        z, log_det = super().inverse(x, context)
+        return self.spoil(z), log_det
+
+
+class NoGradient(Affine):
+    """Finite everywhere, with a derivative that is not: sqrt(0 · shift)."""
+
+    def inverse(self, x, context=None):
+        z, log_det = super().inverse(x, context)
+        return z + (0 * self.shift).sqrt(), log_det
+
+
+class Noisy(Affine):
+    """Draws from the global generator, as dequantisation does."""
+
+    def inverse(self, x, context=None):
+        return super().inverse(x + torch.rand_like(x), context)
+
+
+class Normal:
+    """A Gaussian to sample, with the entropy that a fit should reach."""
+
+    mean, std = torch.tensor([1.0, -2.0]), torch.tensor([0.5, 3.0])
+
+    def sample(self, n, generator=None):
+        return self.mean + self.std * torch.randn(n, 2, generator=generator)
+
+    def exact(self):
+        return torch.distributions.Normal(self.mean, self.std)
+
+    def log_prob(self, x):
+        return self.exact().log_prob(x).sum(1)
+
+
+def affine_flow(*layers, d=2, context_features=0):
+    layers = layers or [Affine(d, context_features)]
+    return Flow(Compose(layers), StandardNormal(d), context_features)
+
+
+def state(flow):
+    return torch.cat([p.detach().flatten().clone() for p in flow.parameters()])
+
+
+def calls(flow):
+    """Record what the flow is called with, through the hooks that DistributedDataParallel needs too."""
+    seen = []
+    flow.register_forward_pre_hook(lambda _, args: seen.append([a if a is None else a.clone() for a in args]))
+    return seen
+
+
+# --- it finds what is known ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_full_batch_fit_reaches_the_data_s_own_mean_and_deviation(dtype):
+    data = Normal().sample(500, torch.Generator().manual_seed(1)).to(dtype)
+    flow = affine_flow().to(dtype)
+    history = fit(flow, data, steps=1000, batch_size=500, lr=0.05, clip=None, **QUIET)
+    layer = flow.bijection.layers[0]
+    deviation = data.std(0, correction=0)
+    least = float(deviation.log().sum() + math.log(2 * math.pi * math.e))
+    tol = 1e-4 if dtype == torch.float32 else 1e-8
+    assert history.loss[-1] == pytest.approx(least, abs=tol)
+    assert torch.allclose(layer.shift, data.mean(0), atol=math.sqrt(tol))
+    assert torch.allclose(layer.log_scale.exp(), deviation, atol=math.sqrt(tol))
+    assert {p.dtype for p in flow.parameters()} == {dtype}
+
+
+def kl(p: torch.distributions.Normal, q: torch.distributions.Normal) -> Tensor:
+    return torch.distributions.kl_divergence(p, q).sum()
+
+
+def test_fit_on_a_sampler_reaches_its_entropy():
+    flow = affine_flow()
+    fit(flow, Normal(), steps=1500, lr=0.05, **QUIET)
+    # the expected loss is the entropy plus this divergence
+    assert kl(Normal().exact(), flow.bijection.layers[0].exact()) < 1e-3
+
+
+@pytest.mark.parametrize("log_z", [0.0, 5.0])
+def test_reverse_kl_reaches_minus_log_z(log_z):
+    flow = affine_flow()
+    history = fit_reverse_kl(
+        flow, lambda x: Normal().log_prob(x) + log_z, steps=1500, batch_size=64, lr=0.05, **QUIET
+    )
+    assert kl(flow.bijection.layers[0].exact(), Normal().exact()) < 1e-3
+    # a batch's loss is off by less than the parameters are: at the optimum its integrand is constant
+    assert history.loss[-1] == pytest.approx(-log_z, abs=0.05)
+
+
+def test_context_shifts_the_fit():
+    generator = torch.Generator().manual_seed(0)
+    context = torch.randn(400, 3, generator=generator)
+    weight = torch.tensor([[1.0, -2.0, 0.5], [0.0, 3.0, 1.0]])
+    data = context @ weight.T + 0.1 * torch.randn(400, 2, generator=generator)
+    flow = affine_flow(context_features=3)
+    fit(flow, data, context=context, steps=1000, batch_size=100, lr=0.05, **QUIET)
+    assert torch.allclose(flow.bijection.layers[0].weight, weight, atol=0.03)
+
+
+# --- batches -------------------------------------------------------------------------------
+
+
+def test_epochs_show_each_row_at_most_once_with_its_context():
+    data = torch.arange(10.0)[:, None].expand(10, 2)
+    flow = affine_flow(context_features=1)
+    seen = calls(flow)
+    fit(flow, data, context=-data[:, :1], steps=40, batch_size=4, lr=1e-9, **QUIET)
+    orders = []
+    for first, second in zip(seen[::2], seen[1::2], strict=True):
+        assert len(first[0]) == len(second[0]) == 4
+        orders.append(torch.cat([first[0], second[0]])[:, 0].tolist())
+        assert len(set(orders[-1])) == 8
+    for points, context in seen:
+        assert torch.equal(context, -points[:, :1])
+    assert len({tuple(order) for order in orders}) > 15
+    assert {row for order in orders for row in order} == set(range(10))
+
+
+def test_a_batch_larger_than_the_data_is_all_of_the_data():
+    flow = affine_flow()
+    seen = calls(flow)
+    fit(flow, torch.arange(6.0).reshape(3, 2), steps=2, batch_size=100, **QUIET)
+    assert [sorted(points.flatten().tolist()) for points, _ in seen] == [[0, 1, 2, 3, 4, 5]] * 2
+
+
+def test_a_sampler_is_cast_to_the_flow_and_drawn_anew():
+    flow = affine_flow().double()
+    seen = calls(flow)
+    fit(flow, EightGaussians(), steps=3, batch_size=7, **QUIET)
+    assert [(points.shape, points.dtype) for points, _ in seen] == [((7, 2), torch.float64)] * 3
+    assert not torch.equal(seen[0][0], seen[1][0])
+
+
+def test_a_flow_can_be_the_data():
+    assert len(fit(affine_flow(), affine_flow(), steps=2, **QUIET).loss) == 2
+
+
+# --- the same call, the same result ----------------------------------------------------------
+
+
+def run_fit(seed, layer=Affine):
+    flow = affine_flow(layer(), Affine())
+    return fit(flow, EightGaussians(), steps=20, lr=0.05, seed=seed, **QUIET), state(flow)
+
+
+def run_rows(seed):
+    flow = affine_flow()
+    rows = Normal().sample(50, torch.Generator())
+    return fit(flow, rows, steps=20, batch_size=8, seed=seed, **QUIET), state(flow)
+
+
+def run_reverse(seed):
+    flow = affine_flow()
+    return fit_reverse_kl(flow, U1().log_unnormalised, steps=20, lr=0.05, seed=seed, **QUIET), state(flow)
+
+
+@pytest.mark.parametrize("run", [run_fit, run_rows, run_reverse, lambda seed: run_fit(seed, Noisy)])
+def test_one_seed_one_result_and_the_global_random_state_stays(run):
+    before = torch.get_rng_state()
+    history, end = run(0)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(99)
+    again, end_again = run(0)
+    assert history.loss == again.loss
+    assert history.grad_norm == again.grad_norm
+    assert torch.equal(end, end_again)
+    other, _ = run(1)
+    assert history.loss != other.loss
+
+
+def test_layers_that_draw_do_not_repeat_the_data_s_random_numbers():
+    class Uniform:
+        def sample(self, n, generator=None):
+            self.drawn = torch.rand(n, 2, generator=generator)
+            return self.drawn
+
+    class Remembers(Affine):
+        def inverse(self, x, context=None):
+            self.drawn = torch.rand(x.shape)
+            return super().inverse(x, context)
+
+    data, layer = Uniform(), Remembers()
+    fit(affine_flow(layer), data, steps=1, **QUIET)
+    assert not torch.isin(layer.drawn, data.drawn).any()
+
+
+# --- the recipe ------------------------------------------------------------------------------
+
+
+def test_the_learning_rate_falls_along_a_cosine():
+    history = fit(affine_flow(), Normal(), steps=100, lr=0.1, **QUIET)
+    assert history.lr[0] == 0.1
+    assert history.lr[50] == pytest.approx(0.05)
+    assert history.lr[99] == pytest.approx(0.05 * (1 - math.cos(math.pi / 100)))
+    assert len(history.loss) == len(history.grad_norm) == 100
+    assert history.seconds > 0
+
+
+def test_adam_s_first_step_has_length_lr_against_the_gradient():
+    flow = affine_flow()
+    fit(flow, Normal(), steps=1, lr=0.01, **QUIET)
+    assert torch.allclose(state(flow).abs(), torch.tensor(0.01), rtol=1e-4)
+    assert torch.equal(flow.bijection.layers[0].shift.sign(), Normal.mean.sign())
+
+
+@pytest.mark.parametrize(("clip", "length"), [(0.5, 0.5), (100.0, 5.0), (None, 5.0)])
+def test_clipping_shortens_the_gradient_and_keeps_its_direction(clip, length):
+    a, b = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+    descent = torch.optim.SGD([a, b], lr=1.0)
+    loss, grad_norm = _step({"a": a, "b": b}, descent, (3 * a + 4 * b).sum() + 2, clip)
+    assert (loss, grad_norm) == (2.0, 5.0)
+    assert [-a.item(), -b.item()] == pytest.approx([0.6 * length, 0.8 * length])
+
+
+def test_warm_up_weighs_the_target():
+    def run(height, warm_up):
+        flat = affine_flow()
+        return fit_reverse_kl(
+            flat, lambda x: 0 * x.sum(1) + height, steps=20, lr=1e-12, warm_up=warm_up, **QUIET
+        ).loss
+
+    beta = [(a - b) / 100 for a, b in zip(run(0, 10), run(100, 10), strict=True)]
+    assert beta == pytest.approx([min(1, 0.01 + t / 10) for t in range(20)], abs=1e-5)
+    assert [(a - b) / 100 for a, b in zip(run(0, 0), run(100, 0), strict=True)] == pytest.approx([1] * 20)
+
+
+def test_the_flow_is_left_in_eval_mode_without_gradients_and_trained_in_train_mode():
+    flow = affine_flow().eval()
+    modes = []
+    flow.register_forward_pre_hook(lambda module, _: modes.append(module.training))
+    fit(flow, Normal(), steps=2, device="cpu", **QUIET)
+    assert modes == [True, True]
+    assert not any(module.training for module in flow.modules())
+    assert all(p.grad is None for p in flow.parameters())
+
+
+def test_frozen_parameters_stay():
+    flow = affine_flow(Affine(), Affine())
+    flow.bijection.layers[0].requires_grad_(False)
+    fit(flow, Normal(), steps=3, lr=0.1, **QUIET)
+    assert state(flow.bijection.layers[0]).count_nonzero() == 0
+    assert state(flow.bijection.layers[1]).count_nonzero() == 4
+
+
+# --- what is not finite ----------------------------------------------------------------------
+
+
+class Recording(StandardNormal):
+    """Notes the flow's parameters whenever it is sampled, which is once at the start of a step."""
+
+    def sample(self, n, generator=None):
+        self.starts.append(self.look())
+        return super().sample(n, generator)
+
+
+def breaks(train, *layers, base=None):
+    """Train until it breaks; return the message, and how many steps were begun."""
+    recording = Recording(2)
+    flow = Flow(Compose(layers), base or recording)
+    recording.starts, recording.look = [], lambda: state(flow)
+    with pytest.raises(FloatingPointError) as error:
+        train(flow, recording)
+    last = recording.starts[-1]
+    assert last.isfinite().all()
+    assert torch.equal(state(flow), last)
+    assert not flow.training
+    assert all(p.grad is None for p in flow.parameters())
+    return str(error.value), len(recording.starts)
+
+
+def likelihood(flow, data):
+    fit(flow, data, steps=9, batch_size=16, lr=0.1, **QUIET)
+
+
+def reverse(log_density):
+    return lambda flow, _: fit_reverse_kl(flow, log_density, steps=9, batch_size=16, lr=0.1, **QUIET)
+
+
+@pytest.mark.parametrize(
+    ("train", "way", "what"),
+    [
+        (likelihood, "inverse", "the loss is nan"),
+        (reverse(U1().log_unnormalised), "forward", "a sample is not finite"),
+    ],
+)
+def test_nan_in_a_layer_names_the_step_and_the_layer(train, way, what):
+    message, begun = breaks(train, Affine(), Affine(), Breaks(at=4), Affine())
+    assert begun == 4
+    assert message.startswith(
+        f"Step 4 of 9: {what}. Layer 2 (Breaks) is the first whose {way} is not finite, in 1 of 16 points. "
+    )
+    assert "The parameters are those from before this step." in message
+
+
+def test_the_layer_is_named_without_a_compose():
+    layer = Breaks(at=1)
+    with pytest.raises(FloatingPointError, match=r"Step 1 of 5.*Layer 0 \(Breaks\)"):
+        fit(Flow(layer, StandardNormal(2)), Normal(), steps=5, **QUIET)
+
+
+def test_nan_in_a_gradient_names_the_parameter():
+    message, begun = breaks(likelihood, Affine(), NoGradient())
+    assert begun == 1
+    assert "Step 1 of 9: the gradient of bijection.layers.1.shift has length nan." in message
+    assert "Layer" not in message
+
+
+def test_points_outside_the_base_are_not_blamed_on_a_layer():
+    message, _ = breaks(likelihood, Affine(), base=UniformBox(2, -0.1, 0.1))
+    assert "the loss is inf. Every layer is finite, but the base UniformBox is not, in " in message
+
+
+def test_a_target_that_is_zero_somewhere_is_named():
+    message, _ = breaks(reverse(Checkerboard().log_prob), Affine())
+    assert "the loss is inf. Every layer is finite, but log_density is not, in " in message
+
+
+def test_nan_from_a_sampler_is_refused_at_the_door():
+    class Holes:
+        def sample(self, n, generator=None):
+            return torch.full((n, 2), math.nan)
+
+    with pytest.raises(ValueError, match="x holds NaN or infinity in 8 of 8 points"):
+        fit(affine_flow(), Holes(), batch_size=8, **QUIET)
+
+
+def test_ctrl_c_keeps_what_was_learned():
+    class Impatient(Normal):
+        drawn = 0
+
+        def sample(self, n, generator=None):
+            self.drawn += 1
+            if self.drawn == 5:
+                raise KeyboardInterrupt
+            return super().sample(n, generator)
+
+    flow = affine_flow()
+    before = torch.get_rng_state()
+    history = fit(flow, Impatient(), steps=10, lr=0.1, **QUIET)
+    assert len(history.loss) == len(history.lr) == 4
+    assert history.interrupted
+    assert repr(history).endswith(", interrupted)")
+    assert flow.bijection.layers[0].shift.abs().min() > 0.1
+    assert not flow.training
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+# --- the door --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"data": torch.zeros(5, 3)}, ValueError, "data has shape (5, 3)"),
+        ({"data": torch.tensor(1.0)}, ValueError, "data has shape ()"),
+        ({"data": torch.zeros(0, 2)}, ValueError, "data holds no points"),
+        (
+            {"data": torch.zeros(5, 2).double()},
+            TypeError,
+            "data is torch.float64 and the flow is torch.float32",
+        ),
+        ({"data": torch.zeros(5, 2).long()}, TypeError, "data is torch.int64"),
+        (
+            {"data": torch.tensor([[0.0, math.nan]])},
+            ValueError,
+            "data holds NaN or infinity in 1 of 1 points",
+        ),
+        ({"data": [[0.0, 0.0]]}, TypeError, "came as list; wrap an array: torch.as_tensor(data)"),
+        ({"context": torch.zeros(5, 1)}, ValueError, "This flow takes no context"),
+        ({"data": Normal(), "context": torch.zeros(5, 1)}, ValueError, "A sampler draws no context"),
+        ({"steps": 0}, ValueError, "steps must be a whole number, 1 or more, and came as 0"),
+        ({"steps": 1.5}, ValueError, "steps must be a whole number, 1 or more, and came as 1.5"),
+        ({"batch_size": 0}, ValueError, "batch_size must be a whole number, 1 or more, and came as 0"),
+        ({"lr": 0.0}, ValueError, "lr must be a positive number and came as 0.0"),
+        ({"lr": math.nan}, ValueError, "lr must be a positive number and came as nan"),
+        (
+            {"clip": 0.0},
+            ValueError,
+            "clip must be a positive number, or None for no clipping, and came as 0.0",
+        ),
+        ({"flow": nn.Linear(2, 2)}, TypeError, "flow must be a flowlib.Flow and came as Linear"),
+        ({"flow": affine_flow().requires_grad_(False)}, ValueError, "there is nothing to train"),
+    ],
+)
+def test_fit_refuses(arguments, error, words):
+    arguments = {"flow": affine_flow(), "data": torch.zeros(5, 2), "steps": 2, **arguments}
+    with pytest.raises(error, match=re.escape(words)):
+        fit(arguments.pop("flow"), arguments.pop("data"), **arguments, **QUIET)
+
+
+@pytest.mark.parametrize(
+    ("data", "context", "words"),
+    [
+        (torch.zeros(5, 2), None, "context must be a tensor of shape (5, 3); it is missing"),
+        (torch.zeros(5, 2), torch.zeros(4, 3), "context must have shape (5, 3) and came as (4, 3)"),
+        (torch.zeros(5, 2), torch.full((5, 3), math.nan), "context holds NaN or infinity"),
+        (torch.zeros(5, 2), torch.zeros(5, 3).double(), "context is torch.float64"),
+        (torch.zeros(5, 2), [0, 1, 2, 3, 4], "context must have shape (5, 3) and came as list"),
+        (Normal(), None, "A sampler draws no context: give data as a tensor"),
+    ],
+)
+def test_a_conditional_flow_refuses(data, context, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        fit(affine_flow(context_features=3), data, context=context, steps=2, **QUIET)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"log_density": U1()}, TypeError, "log_density must be a function"),
+        (
+            {"log_density": lambda x: x},
+            ValueError,
+            "one number for each point, shape (4,), and gave shape (4, 2)",
+        ),
+        ({"log_density": lambda x: x.sum()}, ValueError, "and gave shape ()"),
+        ({"warm_up": -1}, ValueError, "warm_up must be a whole number of steps, 0 or more, and came as -1"),
+        ({"flow": affine_flow(context_features=1)}, ValueError, "takes flows without context"),
+        ({"steps": 0}, ValueError, "steps must be a whole number"),
+    ],
+)
+def test_reverse_kl_refuses(arguments, error, words):
+    arguments = {
+        "flow": affine_flow(),
+        "log_density": U1().log_prob,
+        "steps": 2,
+        "batch_size": 4,
+        **arguments,
+    }
+    with pytest.raises(error, match=re.escape(words)):
+        fit_reverse_kl(arguments.pop("flow"), arguments.pop("log_density"), **arguments, **QUIET)
+
+
+# --- what one sees ---------------------------------------------------------------------------
+
+
+def test_history_reads_as_a_sentence():
+    assert repr(History()) == "History(no steps)"
+    assert repr(History(loss=[3.0, 2.5, 2.0])) == "History(3 steps, loss 3.000 → 2.000)"
+
+
+def test_the_bar_counts_the_steps(monkeypatch):
+    bars = []
+
+    class Bar:
+        def __init__(self, total):
+            self.total, self.count, self.open = total, 0, True
+            bars.append(self)
+
+        def set_postfix_str(self, text, refresh):
+            self.text = text
+
+        def update(self):
+            self.count += 1
+
+        def close(self):
+            self.open = False
+
+    monkeypatch.setattr("tqdm.tqdm", Bar)
+    history = fit(affine_flow(), Normal(), steps=3)
+    fit(affine_flow(), Normal(), steps=3, progress=False)
+    (bar,) = bars
+    assert (bar.total, bar.count, bar.open) == (3, 3, False)
+    assert bar.text == f"loss {history.loss[-1]:.3f}"
+
+
+def test_training_needs_no_tqdm(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    assert len(fit(affine_flow(), Normal(), steps=2).loss) == 2
+
+
+def test_nothing_on_stderr_when_tqdm_is_disabled():
+    code = (
+        "from flowlib import Flow, StandardNormal, Planar, fit; from flowlib.data import U2\n"
+        "fit(Flow(Planar(2), StandardNormal(2)), U2(), steps=3)"
+    )
+    env = {**os.environ, "TQDM_DISABLE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True)
+    assert done.stdout == done.stderr == ""
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("layer", [Affine, Noisy])
+def test_a_gpu_sees_the_same_data(layer):
+    flow, other = affine_flow(layer()), affine_flow(layer())
+    history = fit(flow, EightGaussians(), steps=20, lr=0.05, **QUIET)
+    before = torch.cuda.get_rng_state()
+    moved = fit(other, EightGaussians(), steps=20, lr=0.05, device="cuda", **QUIET)
+    assert other.base.device.type == "cuda"
+    assert torch.equal(torch.cuda.get_rng_state(), before)
+    if layer is Affine:
+        assert moved.loss == pytest.approx(history.loss, rel=1e-4)
