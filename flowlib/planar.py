@@ -1,0 +1,176 @@
+r"""Planar flows: one ridge function bends space along one direction.
+
+The map moves every point along :math:`u` by an amount that depends on :math:`w \cdot z`
+alone. So its determinant and its inverse are questions about one number, not about d.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from flowlib.bijection import Bijection
+from flowlib.planar_root import solve_planar, tanh_slope
+
+MARGIN = 1e-3  # how far u·w stays above -1, so that rounding cannot cross it
+_KEPT = -math.expm1(MARGIN - 1)  # 1 - exp(-(1 - MARGIN)); see Planar.effective
+
+
+class Planar(Bijection):
+    r"""The planar layer, invertible whatever its parameters are.
+
+    .. math::
+        \text{forward:}\quad & x = z + \hat u \tanh(s), \quad s = w \cdot z + b,
+        & \log|\det| &= \log\bigl(1 + m \tanh'(s)\bigr)
+        \\
+        \text{inverse:}\quad & z = x - \hat u \tanh(s), \quad s + m \tanh(s) = w \cdot x + b,
+        & \log|\det| &= -\log\bigl(1 + m \tanh'(s)\bigr)
+
+    with :math:`m = \hat u \cdot w > -1`. The layer keeps a free vector :math:`u` and uses
+
+    .. math::
+        \hat u = u + \bigl(m(u \cdot w) - u \cdot w\bigr) \frac{w}{\lVert w \rVert^2},
+        \qquad m(a) = \operatorname{softplus}(a + c) - \operatorname{softplus}(c)
+
+    where :math:`\operatorname{softplus}(c) = 1 - 10^{-3}`. Because :math:`m(0) = 0`, the
+    correction stays bounded as :math:`w \to 0`, where the map is a translation. Because
+    :math:`0 \le \tanh' \le 1` and :math:`m > -1`, the determinant is positive: its logarithm
+    needs no absolute value.
+
+    Shapes: ``z`` and ``x`` are ``(B, d)``, log-determinants ``(B,)``, ``context``
+    ``(B, context_features)``. A context adds a linear function of it, zero at first, to
+    :math:`w, u, b` of each row.
+
+    Raises:
+        RuntimeError: from ``inverse``, if the scalar root was not found.
+
+    Example:
+        >>> import torch
+        >>> layer = Planar.from_effective(w=[1.0, 0.0], u_hat=[3.0, 1.0], b=0.0)
+        >>> x, log_det = layer(torch.zeros(1, 2))
+        >>> log_det.exp().item()  # at s = 0 the volume grows by 1 + u·w
+        4.0
+
+    Reference: Rezende and Mohamed, *Variational Inference with Normalizing Flows*, ICML 2015.
+    """
+
+    def __init__(self, d: int, context_features: int = 0) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.randn(d) / math.sqrt(d))
+        self.u = nn.Parameter(0.1 * torch.randn(d))  # near the identity, yet not at it
+        self.b = nn.Parameter(torch.randn(()))  # bends in different places
+        self.context = nn.Linear(context_features, 2 * d + 1) if context_features else None
+        if self.context is not None:
+            nn.init.zeros_(self.context.weight)
+            nn.init.zeros_(self.context.bias)
+
+    @classmethod
+    def from_effective(cls, w: Tensor | list, u_hat: Tensor | list, b: Tensor | float = 0.0) -> Planar:
+        r"""Build the layer whose :math:`w`, :math:`\hat u` and :math:`b` are exactly these.
+
+        Raises:
+            ValueError: if :math:`\hat u \cdot w` is not above -0.999: no inverse exists.
+        """
+        w = 1.0 * torch.as_tensor(w)  # whole numbers too
+        u_hat = torch.as_tensor(u_hat).to(w)
+        m = (u_hat @ w).item()
+        if not m > MARGIN - 1:
+            raise ValueError(
+                f"u_hat · w is {m:.6g}; to be invertible, a planar layer with tanh needs more "
+                f"than -1, and this one keeps it above {MARGIN - 1:g}. Turn u_hat or shorten it."
+            )
+        a = m + math.log1p((1 - _KEPT) / _KEPT * -math.expm1(-m))  # the inverse of m(a)
+        layer = cls(len(w)).to(w)
+        with torch.no_grad():
+            layer.w.copy_(w)
+            layer.u.copy_(u_hat + (a - m) * w / (w @ w).clamp_min(torch.finfo(w.dtype).tiny))
+            layer.b.copy_(torch.as_tensor(b, dtype=w.dtype))
+        return layer
+
+    @property
+    def u_hat(self) -> Tensor:
+        r"""The effective vector :math:`\hat u` that the layer moves along."""
+        return self.effective()[1]
+
+    def effective(self, context: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        r"""Return :math:`w, \hat u, b` and :math:`m = \hat u \cdot w`, one row each with a context."""
+        w, u, b = self.w, self.u, self.b
+        if self.context is not None:
+            row = self.context(context)
+            d = len(w)
+            w, u, b = w + row[:, :d], u + row[:, d : 2 * d], b + row[:, -1]
+        a = (w * u).sum(-1)
+        # softplus(a + c) - softplus(c) = log(1 + k (exp(a) - 1)) with k = sigmoid(c), in the two
+        # forms that neither overflow nor cancel, so that m(a) is exact to rounding near 0 as well
+        negative = torch.log1p(_KEPT * torch.expm1(a.clamp(max=0)))
+        positive = a + torch.log1p((1 - _KEPT) * torch.expm1(-a.clamp(min=0)))
+        m = torch.where(a > 0, positive, negative)
+        square = (w * w).sum(-1)
+        # divide by 1 where w is 0: the unused branch of a where must have finite gradients too
+        square = torch.where(square > torch.finfo(w.dtype).tiny, square, torch.ones_like(square))
+        return w, u + ((m - a) / square).unsqueeze(-1) * w, b, m
+
+    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        w, u_hat, b, m = self.effective(context)
+        s = (z * w).sum(-1) + b
+        return z + torch.tanh(s).unsqueeze(-1) * u_hat, torch.log1p(m * tanh_slope(s))
+
+    def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        w, u_hat, b, m = self.effective(context)
+        s = solve_planar((x * w).sum(-1) + b, m)
+        return x - torch.tanh(s).unsqueeze(-1) * u_hat, -torch.log1p(m * tanh_slope(s))
+
+
+@dataclass
+class FixedPointReport:
+    r"""What :func:`fixed_point_inverse` did.
+
+    Attributes:
+        iterates: :math:`z^{(0)}, z^{(1)}, \dots`, shape ``(steps + 1, B, d)``.
+        steps: how many iterations were made.
+        converged: whether the last one moved no coordinate by more than ``tol``.
+        contraction: :math:`|\hat u \cdot w| \max h'`, the bound on the rate; below 1 the
+            iteration must converge, at 1 and above it need not.
+    """
+
+    iterates: Tensor
+    steps: int
+    converged: bool
+    contraction: float
+
+    @property
+    def z(self) -> Tensor:
+        """The last iterate, shape ``(B, d)``: the inverse only if ``converged``."""
+        return self.iterates[-1]
+
+
+@torch.no_grad()
+def fixed_point_inverse(layer: Planar, x: Tensor, steps: int = 100, tol: float = 1e-12) -> FixedPointReport:
+    r"""Invert a planar layer as the slides do, to see when that works.
+
+    .. math:: z^{(0)} = x, \qquad z^{(l)} = x - \hat u \tanh\bigl(w \cdot z^{(l-1)} + b\bigr)
+
+    Along :math:`w` this is :math:`s \mapsto y - m \tanh s`, a contraction if
+    :math:`|m| = |\hat u \cdot w| < 1` (Banach), while the layer is invertible for all
+    :math:`m > -1`. ``Planar.inverse`` is the inverse that always works.
+
+    Example:
+        >>> import torch
+        >>> layer = Planar.from_effective([1.0, 0.0], [3.0, 0.0])
+        >>> report = fixed_point_inverse(layer, torch.tensor([[0.1, 0.0]]), steps=500)
+        >>> report.converged, report.contraction
+        (False, 3.0)
+    """
+    w, u_hat, b, m = layer.effective()
+    iterates, converged = [x], False
+    while len(iterates) <= steps and not converged:
+        s = iterates[-1] @ w + b
+        iterates.append(x - torch.tanh(s).unsqueeze(-1) * u_hat)
+        converged = bool(((iterates[-1] - iterates[-2]).abs() <= tol).all())
+    return FixedPointReport(torch.stack(iterates), len(iterates) - 1, converged, abs(float(m)))
+
+
+__all__ = ["FixedPointReport", "Planar", "fixed_point_inverse", "solve_planar", "tanh_slope"]
