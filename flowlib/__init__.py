@@ -9,7 +9,8 @@ from flowlib.bijection import Bijection, Compose, Inverse
 from flowlib.coupling import AdditiveCoupling, AffineCoupling, Permute, Scale
 from flowlib.flow import Flow, FlowDistribution
 from flowlib.models import MODELS
-from flowlib.planar import Planar, Radial
+from flowlib.planar import Planar
+from flowlib.radial import Radial
 from flowlib.train import History, fit, fit_reverse_kl
 
 __version__ = "0.1.0"
