@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from flowlib.bijection import sum_event
 
-_DRAW = {"dtype": torch.float64, "device": "cpu"}
+_DRAW: dict[str, Any] = {"dtype": torch.float64, "device": "cpu"}
 
 
 class Base(nn.Module):
@@ -35,8 +36,8 @@ class Base(nn.Module):
 
     def __init__(self, event_shape: int | Sequence[int]) -> None:
         super().__init__()
-        shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
-        if not shape or not all(isinstance(size, int) and size > 0 for size in shape):
+        shape = tuple(event_shape) if isinstance(event_shape, Sequence) else (event_shape,)
+        if not shape or not all(type(size) is int and size > 0 for size in shape):
             raise ValueError(
                 f"event_shape must hold positive whole numbers, such as (2,), and came as {event_shape!r}."
             )

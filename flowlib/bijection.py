@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-import torch
 from torch import Tensor, nn
 
 
@@ -89,7 +88,7 @@ class Compose(Bijection):
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         log_det = x.new_zeros(len(x))
-        for layer in reversed(self.layers):
+        for layer in reversed(list(self)):
             x, log_det_k = layer.inverse(x, context)
             log_det = log_det + log_det_k
         return x, log_det

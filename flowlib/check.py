@@ -8,6 +8,7 @@ does not hold raises :class:`CheckFailed` with the size of the error.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -54,7 +55,7 @@ def log_det_error(bijection: Bijection, z: Tensor, context: Tensor | None = None
     for direction, points in ((bijection, z), (bijection.inverse, x)):
         for i, point in enumerate(points):
             row = None if context is None else context[i : i + 1]
-            dense = jacobian(lambda p: direction(p, row)[0], point[None])
+            dense = jacobian(partial(_moved, direction, row), point[None])
             error = (direction(point[None], row)[1] - torch.linalg.slogdet(dense)[1]).abs().max().item()
             worst = max(worst, error) if error == error else float("nan")
             if worst != worst:
@@ -115,7 +116,7 @@ def identity(tag: str, left: Values, right: Values, *, says: str, tol: float | N
         >>> identity("2.1", math.log(6), math.log(2) + math.log(3), says="log 6 = log 2 + log 3")
         ✓ (2.1) log 6 = log 2 + log 3: equal to within 1e-10
     """
-    left, right = _values(left), _values(right)
+    left, right = _some(tag, says, left), _some(tag, says, right)
     if left.dim() and right.dim() and left.shape != right.shape:
         raise CheckFailed(
             f"({tag}) {says}: the sides have shapes {tuple(left.shape)} and {tuple(right.shape)}."
@@ -128,16 +129,20 @@ def log_det(
     tag: str, bijection: Bijection, z: Tensor, *, context: Tensor | None = None, tol: float | None = None
 ) -> None:
     """Check a layer's log-determinant against autograd's Jacobian, in both directions."""
+    says = "log-det against autograd's Jacobian"
+    _some(tag, says, z)
     error = log_det_error(bijection, z, context)
-    _report(tag, "log-det against autograd's Jacobian", error, _tolerance(tol, z), "equal to within")
+    _report(tag, says, error, _tolerance(tol, z), "equal to within")
 
 
 def round_trip(
     tag: str, bijection: Bijection, z: Tensor, *, context: Tensor | None = None, tol: float | None = None
 ) -> None:
     r"""Check that :math:`f^{-1}(f(z)) = z` and that the two log-dets cancel."""
+    says = "inverse(forward(z)) gives z back"
+    _some(tag, says, z)
     error = round_trip_error(bijection, z, context)
-    _report(tag, "inverse(forward(z)) gives z back", error, _tolerance(tol, z), "to within")
+    _report(tag, says, error, _tolerance(tol, z), "to within")
 
 
 def integrates_to_one(
@@ -155,7 +160,7 @@ def integrates_to_one(
 
 def at_most(tag: str, value: Values, bound: float, *, says: str) -> None:
     """Check that every entry of ``value`` is at most ``bound``: for claims with an inequality."""
-    value = _values(value)
+    value = _some(tag, says, value)
     if not bool((value <= bound).all()):
         raise CheckFailed(f"({tag}) {says}: expected at most {bound:g}, found {float(value.max()):.6g}.")
     print(f"✓ ({tag}) {says}: at most {bound:g}")
@@ -163,7 +168,7 @@ def at_most(tag: str, value: Values, bound: float, *, says: str) -> None:
 
 def at_least(tag: str, value: Values, bound: float, *, says: str) -> None:
     """Check that every entry of ``value`` is at least ``bound``: for what must be large."""
-    value = _values(value)
+    value = _some(tag, says, value)
     if not bool((value >= bound).all()):
         raise CheckFailed(f"({tag}) {says}: expected at least {bound:g}, found {float(value.min()):.6g}.")
     print(f"✓ ({tag}) {says}: at least {bound:g}")
@@ -197,11 +202,23 @@ def exercise(name: str, answer: Values | None, expected: Values, *, tol: float |
     print(f"✓ exercise {name}: correct")
 
 
+def _moved(direction: Callable[..., tuple[Tensor, Tensor]], context: Tensor | None, points: Tensor) -> Tensor:
+    return direction(points, context)[0]
+
+
 def _values(values: Values) -> Tensor:
-    """A tensor as it is, and Python numbers in double precision."""
+    """A tensor in its own precision and Python numbers in double, all on the CPU."""
     if isinstance(values, Tensor):
-        return values.detach()
+        return values.detach().cpu()
     return torch.as_tensor(values, dtype=torch.float64)
+
+
+def _some(tag: str, says: str, values: Values) -> Tensor:
+    """The values of a claim; a claim about no numbers would hold whatever it says."""
+    values = _values(values)
+    if not values.numel():
+        raise CheckFailed(f"({tag}) {says}: there are no numbers to compare.")
+    return values
 
 
 def _tolerance(tol: float | None, *values: Tensor) -> float:

@@ -2,6 +2,9 @@ r"""The flow model: a bijection and a base density give an exact likelihood and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -104,7 +107,7 @@ class Flow(nn.Module):
 
         .. math:: \log p_X(x) = \log p_Z(z) - \log|\det \partial f(z)/\partial z|
         """
-        if not isinstance(n, int) or n < 0:
+        if not isinstance(n, int) or isinstance(n, bool) or n < 0:
             raise ValueError(f"n must be a whole number of points, 0 or more, and came as {n!r}.")
         if isinstance(context, Tensor) and context.dim() == 2 and len(context) == 1:
             context = context.expand(n, -1)
@@ -171,7 +174,8 @@ class Flow(nn.Module):
         if context is None:
             if wanted:
                 raise ValueError(
-                    f"This flow is conditional: context must be a tensor of shape ({n}, {wanted}); it is missing."
+                    f"This flow is conditional: context must be a tensor of shape ({n}, {wanted}); "
+                    "it is missing."
                 )
             return None
         if not wanted:
@@ -201,7 +205,7 @@ class FlowDistribution(torch.distributions.Distribution):
     """
 
     has_rsample = True
-    arg_constraints: dict = {}
+    arg_constraints: ClassVar[dict] = {}
 
     def __init__(self, flow: Flow, context: Tensor | None = None) -> None:
         if context is not None:
@@ -218,19 +222,23 @@ class FlowDistribution(torch.distributions.Distribution):
     def _rows(self, n: int) -> Tensor | None:
         return None if self.context is None else self.context.expand(n, -1)
 
-    def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Draw points of shape ``(*sample_shape, *event_shape)`` with gradients."""
         n = torch.Size(sample_shape).numel()
         return self.flow.rsample(n, self._rows(n)).reshape(*sample_shape, *self.event_shape)
 
-    def sample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Draw points of shape ``(*sample_shape, *event_shape)``."""
         with torch.no_grad():
             return self.rsample(sample_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log-density of ``value`` with any number of leading dimensions."""
-        lead = value.shape[: value.dim() - len(self.event_shape)]
+        lead = value.shape[: max(value.dim() - len(self.event_shape), 0)]
+        if value.shape[len(lead) :] != self.event_shape:
+            raise ValueError(
+                f"value has shape {tuple(value.shape)}; it must end in {tuple(self.event_shape)}, one point."
+            )
         points = value.reshape(-1, *self.event_shape)
         return self.flow.log_prob(points, self._rows(len(points))).reshape(lead)
 
