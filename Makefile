@@ -23,11 +23,13 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
+# from nothing each time: a second build would neither repeat a page's warnings nor remove old pages
 book: $(READY)
-	$(BIN)/jupyter-book build . -W -n --keep-going
+	rm -rf _build/html _build/.doctrees _build/jupyter_execute
+	PYTHONPATH=. $(BIN)/jupyter-book build . -W -n --keep-going
 
 test: book
-	$(BIN)/python -m pytest -p tests.notebooks.plugin --nbval --nbval-current-env -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -p tests.notebooks.plugin --nbval --nbval-current-env -n 2 $(ARGS)
 
 notebooks: $(READY)
 	$(BIN)/python -m tools.notebooks $(NB)

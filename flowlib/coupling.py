@@ -24,7 +24,7 @@ class _Coupling(Bijection):
     def __init__(self, mask: Tensor, conditioner: Callable[..., Tensor]) -> None:
         super().__init__()
         if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-            came = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+            came = str(mask.dtype) if isinstance(mask, Tensor) else type(mask).__name__
             raise TypeError(
                 f"mask must be a bool tensor, True where an entry passes unchanged, and came as {came}; "
                 "convert it: torch.as_tensor(mask, dtype=torch.bool)."

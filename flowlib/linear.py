@@ -52,7 +52,7 @@ class Triangular(Bijection):
 
     @property
     def L(self) -> Tensor:
-        """The matrix: the strictly lower part of ``lower``, and ``exp(log_diagonal)``."""
+        """The matrix, made of the strictly lower part of ``lower`` and of ``exp(log_diagonal)``."""
         return self.lower.tril(-1) + torch.diag(self.log_diagonal.exp())
 
     def _shift(self, context: Tensor | None) -> Tensor:

@@ -1,4 +1,4 @@
-r"""Named models: one table from a name to a function that builds a ready :class:`Flow`.
+r"""Named models: one table from a name to a function that builds a ready :class:`~flowlib.flow.Flow`.
 
 Called without arguments each builds a small flow on the plane; keywords size it. Tests,
 benchmarks and the last lecture run over :data:`MODELS`, so a row is all a new model needs.

@@ -150,7 +150,7 @@ class U2(_Ridges):
 
     @cached_property
     def entropy(self) -> float:
-        r"""The entropy in nats: :math:`\log Z + \tfrac12 \cdot \text{P(in a tail)} + \tfrac12`."""
+        r"""The entropy in nats, :math:`\log Z + \tfrac12 \cdot \text{P(in a tail)} + \tfrac12`."""
         tails = math.sqrt(2 * math.pi) * self.wall
         return self.log_normaliser + 0.5 * tails / (2 * self.half_length + tails) + 0.5
 
