@@ -1,0 +1,130 @@
+"""A rehearsal of Colab: a lecture alone in an empty folder installs flowlib and runs.
+
+The environment holds what Colab brings and nothing else. git is told to take the repository's address
+for a local copy of this tree, so that the set-up cell runs as it stands and tests what is not pushed yet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell
+
+from tools.notebooks import KERNEL_ENVIRONMENT, LECTURES
+from tools.setup_cell import ROOT, repository, source
+
+PREINSTALLED = ("torch", "numpy", "matplotlib", "scikit-learn", "ipykernel")
+
+REPORT = """\
+import json, numpy, flowlib
+print(json.dumps([flowlib.__file__, torch.__version__, numpy.__version__]))"""
+
+
+def run(*command: str | Path, **options) -> str:
+    """Run a command and return what it printed; what it says is shown if it fails."""
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, **options)
+    assert done.returncode == 0, f"{' '.join(map(str, command))} failed:\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def packages(python: Path) -> set[str]:
+    """The name and version of every package in an environment."""
+    listed = json.loads(run(python, "-m", "pip", "list", "--format", "json", "--disable-pip-version-check"))
+    return {f"{package['name'].lower()} {package['version']}" for package in listed}
+
+
+@pytest.fixture(scope="module")
+def colab_python() -> Path:
+    """The interpreter of an environment with what Colab preinstalls, kept from run to run."""
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    pins = [line for line in lock.splitlines() if line.split("==")[0].lower() in PREINSTALLED]
+    assert len(pins) == len(PREINSTALLED)
+    key = hashlib.sha256(f"{sys.version}{lock}".encode()).hexdigest()[:12]
+    folder = ROOT / "_build" / "colab-env" / key
+    python = folder / "bin" / "python"
+    if not (folder / "ready").exists():
+        shutil.rmtree(folder.parent, ignore_errors=True)
+        venv.create(folder, with_pip=True)
+        constraint = ROOT / "requirements.lock"
+        run(python, "-m", "pip", "install", "--quiet", "--constraint", constraint, *pins)
+        (folder / "ready").touch()
+    run(python, "-m", "pip", "uninstall", "--quiet", "--yes", "flowlib")
+    assert not any(name.startswith("flowlib ") for name in packages(python))
+    return python
+
+
+@pytest.fixture
+def local_repository(tmp_path) -> Path:
+    """A bare repository of the tree as it lies here; .gitignore decides what is left out."""
+    tree, bare = tmp_path / "tree", tmp_path / "repository.git"
+    left = shutil.ignore_patterns(".git", ".venv", "_build", "__pycache__", ".*_cache")
+    shutil.copytree(ROOT, tree, ignore=left)
+    alone = os.environ | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+    author = ["-c", "user.name=rehearsal", "-c", "user.email=rehearsal@example.org"]
+    run("git", "init", "--quiet", "--initial-branch=main", tree, env=alone)
+    run("git", "-C", tree, "add", "--all", env=alone)
+    run("git", "-C", tree, *author, "commit", "--quiet", "--message=rehearsal", env=alone)
+    run("git", "clone", "--quiet", "--bare", tree, bare, env=alone)
+    return bare
+
+
+@pytest.fixture
+def colab_kernel(colab_python, tmp_path, monkeypatch) -> str:
+    """The name of a kernel that runs in that environment."""
+    command = [str(colab_python), "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"]
+    folder = tmp_path / "jupyter" / "kernels" / "colab"
+    folder.mkdir(parents=True)
+    spec = {"argv": command, "display_name": "Colab", "language": "python"}
+    (folder / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    return "colab"
+
+
+def kernel_environment(python: Path, repository_here: Path) -> dict[str, str]:
+    """The environment of a kernel that knows nothing of this checkout but where to clone it."""
+    ours = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}
+    return {name: value for name, value in os.environ.items() if name not in ours} | {
+        **KERNEL_ENVIRONMENT,
+        "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONNOUSERSITE": "1",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.file://{repository_here}.insteadOf",
+        "GIT_CONFIG_VALUE_0": repository(),
+    }
+
+
+def test_a_lecture_runs_on_colab(colab_python, colab_kernel, local_repository, tmp_path):
+    lecture = next(iter([*LECTURES.glob("07_*.ipynb"), *LECTURES.glob("06_*.ipynb")]))
+    folder = tmp_path / "alone"
+    folder.mkdir()
+    notebook = nbformat.read(shutil.copy(lecture, folder), as_version=4)
+    assert notebook.cells[1].source == source(), "make notebooks writes the set-up cell"
+    notebook.cells.append(new_code_cell(REPORT))
+    before = packages(colab_python)
+
+    client = NotebookClient(
+        notebook,
+        kernel_name=colab_kernel,
+        timeout=600,
+        resources={"metadata": {"path": str(folder)}},
+    )
+    client.execute(env=kernel_environment(colab_python, local_repository))
+
+    file, torch_version, numpy_version = json.loads(notebook.cells[-1].outputs[0].text)
+    site_packages = colab_python.parent.parent / "lib"
+    assert Path(file).is_relative_to(site_packages), f"flowlib came from {file}"
+    assert {f"torch {torch_version}", f"numpy {numpy_version}"} <= before
+    installed = packages(colab_python) - before
+    assert [name.split()[0] for name in installed] == ["flowlib"], "the set-up cell changed other packages"
+    assert before <= packages(colab_python)

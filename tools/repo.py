@@ -1,0 +1,86 @@
+"""Set the repository's address everywhere: ``python -m tools.repo https://github.com/ACCOUNT/NAME``.
+
+pyproject.toml holds the address; this replaces it, and every address that starts with it, in all
+text files of the course, the set-up cells of the notebooks included.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tools.setup_cell import ROOT, repository
+
+TEXT = {".cff", ".css", ".html", ".ipynb", ".js", ".lock", ".md", ".py", ".toml", ".txt", ".yml"}
+NOT_OURS = {"_build", "node_modules", "mathjax"}
+
+
+def files(root: Path) -> Iterator[Path]:
+    """Every text file of the course: no hidden folders, nothing built, nothing vendored."""
+    for folder, names, here in os.walk(root):
+        names[:] = sorted(name for name in names if name not in NOT_OURS and not name.startswith("."))
+        for name in sorted(here):
+            path = Path(folder, name)
+            if path.suffix in TEXT or name in ("LICENSE", "Makefile"):
+                yield path
+
+
+def checked(address: str) -> str:
+    """Return the address without a closing slash or .git, or raise ValueError with a sentence."""
+    parts = urlsplit(address)
+    if parts.scheme != "https" or not re.fullmatch(r"[\w-]+(\.[\w-]+)+", parts.netloc):
+        raise ValueError(f"“{address}” is no https address; give https://HOST/ACCOUNT/NAME.")
+    path = parts.path.removesuffix("/").removesuffix(".git")
+    if not re.fullmatch(r"(/[\w.-]+){2,}", path) or parts.query or parts.fragment:
+        raise ValueError(
+            f"“{address}” names no repository; give https://HOST/ACCOUNT/NAME and nothing after."
+        )
+    return f"https://{parts.netloc}{path}"
+
+
+def occurrences(root: Path = ROOT) -> list[Path]:
+    """Return the files that hold the current address."""
+    whole = _pattern(repository(root))
+    return [path for path in files(root) if whole.search(path.read_text(encoding="utf-8"))]
+
+
+def set_repository(address: str, root: Path = ROOT) -> list[Path]:
+    """Replace the current address by a new one; return the files that changed."""
+    new, whole = checked(address), _pattern(repository(root))
+    changed = []
+    for path in occurrences(root):
+        text = path.read_text(encoding="utf-8")
+        replaced = whole.sub(new, text)
+        if replaced != text:
+            path.write_text(replaced, encoding="utf-8")
+            changed.append(path)
+    return changed
+
+
+def main(arguments: list[str], root: Path = ROOT) -> int:
+    """Set the address given on the command line; return the exit status."""
+    if len(arguments) != 1:
+        print("Give one address: make repo URL=https://github.com/ACCOUNT/NAME", file=sys.stderr)
+        return 2
+    try:
+        changed = set_repository(arguments[0], root)
+    except ValueError as refused:
+        print(refused, file=sys.stderr)
+        return 2
+    for path in changed:
+        print(f"{path.relative_to(root)}: address set")
+    print(f"The repository is {repository(root)}.")
+    return 0
+
+
+def _pattern(address: str) -> re.Pattern[str]:
+    """The address, not as the beginning of a longer name; what follows it in a link stays."""
+    return re.compile(re.escape(address) + r"(?![\w-])")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

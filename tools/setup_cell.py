@@ -1,0 +1,46 @@
+"""The set-up cell: this file is its one source, and ``make notebooks`` writes it in.
+
+It installs flowlib only where it is missing, which is on Colab, and without its dependencies,
+so that the torch and numpy already there stay as they are.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+FIRST_LINE = "# Set-up: the same cell in every notebook. Installs flowlib only where it is missing."
+
+TEMPLATE = f"""\
+{FIRST_LINE}
+import importlib.util
+import subprocess
+import sys
+
+REPO = "@REPOSITORY@"
+if importlib.util.find_spec("flowlib") is None:  # Colab: torch and numpy stay as they are
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+    subprocess.run([*pip, f"git+{{REPO}}"], check=True)
+
+import matplotlib.pyplot as plt
+import torch
+
+from flowlib import check, plots
+
+torch.manual_seed(0)
+torch.set_default_dtype(torch.float64)
+plots.use_style()
+device = "cuda" if torch.cuda.is_available() else "cpu\""""
+
+
+def repository(root: Path = ROOT) -> str:
+    """Return the repository's address, which pyproject.toml alone decides."""
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return project["urls"]["Repository"]
+
+
+def source(root: Path = ROOT) -> str:
+    """Return the text of the set-up cell."""
+    return TEMPLATE.replace("@REPOSITORY@", repository(root))
