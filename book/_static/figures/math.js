@@ -1,0 +1,122 @@
+/* The arithmetic of the figures, without any drawing: the contract of flowlib's layers in
+   JavaScript. forward(z) gives [x, log|det ∂f/∂z|], inverse(x) gives [z, log|det ∂f⁻¹/∂x|].
+   The planar layer mirrors flowlib/planar.py and planar_root.py; the tests compare all of it. */
+"use strict";
+
+(() => {
+  const dot = (a, b) => a[0] * b[0] + a[1] * b[1];
+  const sigmoid = (s) => 1 / (1 + Math.exp(-s));
+  const tanhSlope = (s) => 4 * sigmoid(2 * s) * sigmoid(-2 * s);
+  const logNormal = (z) => -0.5 * dot(z, z) - Math.log(2 * Math.PI);
+
+  /* The root s of s + m tanh(s) = y for m > -1, by the monotone Newton iteration whose start
+     and proof are in flowlib/planar_root.py. */
+  function solvePlanar(y, m) {
+    if (!(m > -1)) throw new RangeError(`m must be greater than -1 for a unique root; it is ${m}.`);
+    const target = Math.abs(y);
+    let s = m > 0 ? Math.max(target - m, target / (1 + m)) : Math.min(target - m, target / (1 + m));
+    for (let step = 0; step < 32; step++) {
+      const bend = m * Math.tanh(s);
+      const residual = s + bend - target;
+      s -= residual / (1 + m * tanhSlope(s));
+      const rounding = 4 * Number.EPSILON * (Math.abs(s) + Math.abs(bend) + target);
+      if (Math.abs(residual) <= rounding) return y < 0 ? -s : s;
+    }
+    return NaN;
+  }
+
+  /* Adds density(x) = p_Z(f⁻¹(x)) |det ∂f⁻¹/∂x| of a standard normal pushed through the layer. */
+  function withDensity(layer) {
+    const density = (x) => {
+      const [z, logDet] = layer.inverse(x);
+      return Math.exp(logNormal(z) + logDet);
+    };
+    return { ...layer, density };
+  }
+
+  const MARGIN = 1e-3;
+  const TINY = 2 ** -1022; // the smallest normal number; below it w counts as 0
+  const KEPT = -Math.expm1(MARGIN - 1);
+
+  /* x = z + û tanh(w·z + b), with û·w = m > -1 whatever u is. */
+  function planar({ u, w, b }) {
+    const a = dot(w, u);
+    const m =
+      a > 0
+        ? a + Math.log1p((1 - KEPT) * Math.expm1(-a))
+        : Math.log1p(KEPT * Math.expm1(a));
+    const square = dot(w, w);
+    const along = square > TINY ? (m - a) / square : 0;
+    const uHat = [u[0] + along * w[0], u[1] + along * w[1]];
+    const move = (point, s, sign) => {
+      const h = sign * Math.tanh(s);
+      return [[point[0] + h * uHat[0], point[1] + h * uHat[1]], sign * Math.log1p(m * tanhSlope(s))];
+    };
+    return withDensity({
+      uHat,
+      m,
+      forward: (z) => move(z, dot(w, z) + b, 1),
+      inverse: (x) => move(x, solvePlanar(dot(w, x) + b, m), -1),
+    });
+  }
+
+  /* x₁ = z₁, x₂ = z₂ exp(s(z₁)) + t(z₁), with s = a tanh(k z₁) and t = c sin(z₁). */
+  function coupling({ a, k, c }) {
+    const s = (z1) => a * Math.tanh(k * z1);
+    const t = (z1) => c * Math.sin(z1);
+    return withDensity({
+      s,
+      t,
+      forward: ([z1, z2]) => [[z1, z2 * Math.exp(s(z1)) + t(z1)], s(z1)],
+      inverse: ([x1, x2]) => [[x1, (x2 - t(x1)) * Math.exp(-s(x1))], -s(x1)],
+    });
+  }
+
+  /* One dimension: densities p_Z by name, and one-to-one maps by name with one parameter a.
+     inverse(x) is NaN where no z is sent to x. */
+  const bases = {
+    uniform: (z) => (z >= 0 && z <= 2 ? 0.5 : 0),
+    normal: (z) => Math.exp(-0.5 * z * z) / Math.sqrt(2 * Math.PI),
+  };
+  const maps = {
+    stretch: (a) => ({ f: (z) => a * z, slope: () => a, inverse: (x) => x / a }),
+    reverse: (a) => ({ f: (z) => -a * z, slope: () => -a, inverse: (x) => -x / a }),
+    exp: (a) => ({
+      f: (z) => Math.exp(a * z),
+      slope: (z) => a * Math.exp(a * z),
+      inverse: (x) => (x > 0 ? Math.log(x) / a : NaN),
+    }),
+    bend: (a) => ({
+      f: (z) => z + a * Math.tanh(z),
+      slope: (z) => 1 + a * tanhSlope(z),
+      inverse: (x) => solvePlanar(x, a),
+    }),
+  };
+
+  /* p_X(x) = p_Z(z) / |f'(z)| at z = f⁻¹(x); `uncorrected` is p_Z(f⁻¹(x)), without the slope. */
+  function change({ base, map, a }) {
+    const { f, slope, inverse } = maps[map](a);
+    const baseDensity = bases[base];
+    const uncorrected = (x) => {
+      const z = inverse(x);
+      return Number.isNaN(z) ? 0 : baseDensity(z);
+    };
+    const density = (x) => {
+      const p = uncorrected(x);
+      return p && p / Math.abs(slope(inverse(x)));
+    };
+    return { f, slope, inverse, baseDensity, density, uncorrected };
+  }
+
+  /* The area inside a closed polygon, by the shoelace formula. */
+  function area(points) {
+    let twice = 0;
+    points.forEach(([x, y], i) => {
+      const [nextX, nextY] = points[(i + 1) % points.length];
+      twice += x * nextY - nextX * y;
+    });
+    return Math.abs(twice) / 2;
+  }
+
+  flowFigures.math = { solvePlanar, planar, coupling, change, area };
+})();

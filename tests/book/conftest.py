@@ -1,0 +1,104 @@
+"""The built book, and a headless Chromium to open it in."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+from bs4 import BeautifulSoup
+from playwright.sync_api import Browser, sync_playwright
+
+ROOT = Path(__file__).parents[2]
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def html() -> Path:
+    """The folder of the built book; ``make test`` builds it first, a bare pytest builds it here."""
+    folder = ROOT / "_build" / "html"
+    if not (folder / "searchindex.js").exists():
+        print("The book is not built yet; building it, which takes a minute.", file=sys.stderr)
+        program = str(Path(sys.executable).with_name("jupyter-book"))
+        command = [program, "build", ".", "-W", "-n", "--keep-going"]
+        built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        if built.returncode:
+            pytest.fail(f"The book does not build:\n{built.stdout[-3000:]}\n{built.stderr[-3000:]}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def soup(html: Path):
+    """A function from a page's path below the book to its parsed HTML."""
+
+    @cache
+    def parsed(page: Path) -> BeautifulSoup:
+        return BeautifulSoup((html / page).read_text("utf-8"), "html.parser")
+
+    return parsed
+
+
+@pytest.fixture(scope="session")
+def pages(html: Path) -> list[Path]:
+    """Every page a reader can reach, relative to the book's folder; source listings left out."""
+    found = sorted(path.relative_to(html) for path in html.rglob("*.html"))
+    return [page for page in found if page.parts[0] not in ("_modules", "_static")]
+
+
+@pytest.fixture(scope="session")
+def lectures() -> list[Path]:
+    """The notebooks of the lectures."""
+    return sorted((ROOT / "nbs").glob("[0-9][0-9]_*.ipynb"))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One Chromium for the tests of a module."""
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=_chromium(), args=QUIET)
+        yield chromium
+        chromium.close()
+
+
+@cache
+def _chromium() -> str | None:
+    """The path of a Chromium: the one installed, Debian's, or None for playwright's own."""
+    if found := _on_path():
+        return found
+    tried = []
+    if hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("apt-get"):
+        tried.append(_attempt(["apt-get", "update", "-qq"]))
+        tried.append(_attempt(["apt-get", "install", "-qq", "-y", "--no-install-recommends", "chromium"]))
+        if found := _on_path():
+            return found
+    tried.append(_attempt([sys.executable, "-m", "playwright", "install", "chromium"]))
+    if not tried[-1]:
+        return None
+    reason = "These tests need Chromium, and it could not be installed:\n" + "\n".join(filter(None, tried))
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def _on_path() -> str | None:
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    return next((path for name in names if (path := shutil.which(name))), None)
+
+
+def _attempt(command: list[str]) -> str:
+    """Run a command; return what went wrong, and an empty string if nothing did."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    return f"{' '.join(command)}: {done.stderr[-500:] or done.stdout[-500:]}" if done.returncode else ""

@@ -1,0 +1,178 @@
+"""The built book in headless Chromium: offline, readable on a phone, light and dark."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("book")]
+
+PHONE = {"width": 390, "height": 844}
+MEASURE = (Path(__file__).parent / "measure.js").read_text("utf-8")
+
+
+@dataclass
+class Visit:
+    """What one page did and showed while it was open."""
+
+    requests: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    shown: dict[str, Any] = field(default_factory=dict)
+
+
+def listen(page: Page) -> Visit:
+    """Record every request, console error, exception and failed request of a page."""
+    visit = Visit()
+    page.on("request", lambda request: visit.requests.append(request.url))
+    page.on("requestfailed", lambda request: visit.errors.append(f"failed: {request.url}"))
+    page.on("pageerror", lambda error: visit.errors.append(str(error)))
+    page.on("console", lambda line: visit.errors.append(line.text) if line.type == "error" else None)
+    return visit
+
+
+def leaving(visit: Visit, home: str) -> list[str]:
+    """The requests that went anywhere but home; data and blob addresses carry their own content."""
+    return [url for url in visit.requests if not url.startswith((home, "data:", "blob:"))]
+
+
+@pytest.fixture(scope="module")
+def visits(browser: Browser, html: Path, pages: list[Path]) -> dict[str, Visit]:
+    """Each page opened once from its file, at the width of a phone, and measured."""
+    found = {}
+    context = browser.new_context(viewport=PHONE, color_scheme="light")
+    for name in pages:
+        if name == Path("index.html"):  # sends the reader on to the start page
+            continue
+        page = context.new_page()
+        visit = found[name.as_posix()] = listen(page)
+        page.goto((html / name).as_uri())
+        page.evaluate("() => window.MathJax?.startup?.promise")
+        visit.shown = page.evaluate(MEASURE)
+        page.close()
+    context.close()
+    return found
+
+
+@pytest.fixture
+def server(html: Path) -> Iterator[str]:
+    """The book on a local server, as ``make serve`` shows it."""
+
+    class Silent(SimpleHTTPRequestHandler):
+        def log_message(self, *args: object) -> None:
+            pass
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Silent, directory=str(html)))
+    thread = threading.Thread(target=httpd.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{httpd.server_port}/"
+    httpd.shutdown()
+    thread.join()
+    httpd.server_close()
+
+
+def gathered(visits: dict[str, Visit], what: str) -> list[str]:
+    """What was measured under one name, each with its page."""
+    return [f"{name}: {item}" for name, visit in visits.items() for item in visit.shown[what]]
+
+
+def test_no_request_leaves_the_book(visits: dict[str, Visit]) -> None:
+    away = [url for visit in visits.values() for url in leaving(visit, "file://")]
+    assert not away, f"The book must read offline, and pages asked for {away}"
+    assert any("mathjax" in url for visit in visits.values() for url in visit.requests)
+
+
+def test_no_page_reports_an_error(visits: dict[str, Visit]) -> None:
+    errors = [f"{name}: {error}" for name, visit in visits.items() for error in visit.errors]
+    assert not errors, "\n".join(errors)
+
+
+def test_formulas_are_typeset(visits: dict[str, Visit]) -> None:
+    assert sum(visit.shown["formulas"] for visit in visits.values()) > 100
+    raw = gathered(visits, "raw")
+    assert not raw, "Formulas that MathJax left as text:\n" + "\n".join(raw)
+    wrong = gathered(visits, "wrong")
+    assert not wrong, "Formulas that MathJax cannot read:\n" + "\n".join(wrong)
+
+
+def test_tagged_formulas_show_their_number(visits: dict[str, Visit]) -> None:
+    unnumbered = gathered(visits, "unnumbered")
+    assert not unnumbered, "\n".join(unnumbered)
+
+
+def test_nothing_is_wider_than_a_phone(visits: dict[str, Visit]) -> None:
+    wide = [
+        f"{name}: {visit.shown['width']} px" for name, visit in visits.items() if visit.shown["width"] > 390
+    ]
+    assert not wide, "Pages that scroll sideways:\n" + "\n".join(wide)
+    cut = gathered(visits, "cut")
+    assert not cut, "Cut off at 390 px, without a frame to scroll in:\n" + "\n".join(cut)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_stands_out_from_its_background(visits: dict[str, Visit], theme: str) -> None:
+    """WCAG 2.2 AA: a contrast of at least 4.5, or 3 for large letters."""
+    faint = gathered(visits, f"faint_{theme}")
+    assert not faint, "\n".join(faint[:40])
+
+
+def test_figures_keep_white_paper_in_the_dark(visits: dict[str, Visit]) -> None:
+    assert any(visit.shown["figures"] for visit in visits.values())
+    clear = gathered(visits, "not_white")
+    assert not clear, "\n".join(clear)
+
+
+@pytest.mark.parametrize("opened", ["from a file", "from a server"])
+def test_search_finds_a_word(opened: str, browser: Browser, html: Path, server: str) -> None:
+    home = f"{html.as_uri()}/" if opened == "from a file" else server
+    page = browser.new_page()
+    visit = listen(page)
+    page.goto(f"{home}search.html?q=determinant")
+    page.wait_for_selector("#search-results li a", timeout=15_000)
+    found = page.eval_on_selector_all("#search-results li a", "links => links.map(link => link.href)")
+    page.wait_for_timeout(300)  # extracts are fetched after the titles are shown
+    page.close()
+    assert all(link.startswith(home) for link in found)
+    assert any("book/" in link for link in found)
+    assert not leaving(visit, home)
+    assert not visit.errors
+
+
+def test_a_search_starts_from_any_page(browser: Browser, html: Path) -> None:
+    page = browser.new_page()
+    page.goto((html / "book" / "index.html").as_uri())
+    page.keyboard.press("Control+k")
+    page.keyboard.type("jacobian")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#search-results li a", timeout=15_000)
+    page.close()
+
+
+def test_the_reader_can_switch_to_dark(browser: Browser, html: Path) -> None:
+    context = browser.new_context(color_scheme="light")
+    page = context.new_page()
+    page.goto((html / "book" / "index.html").as_uri())
+    theme = "() => document.documentElement.dataset.theme"
+    assert page.evaluate(theme) == "light"
+    for _ in range(3):  # the button goes round light, dark and the system's choice
+        page.locator("button.theme-switch-button:visible").first.click()
+        if page.evaluate(theme) == "dark":
+            break
+    assert page.evaluate(theme) == "dark"
+    context.close()
+
+
+def test_the_front_door_opens_the_start_page(browser: Browser, html: Path) -> None:
+    page = browser.new_page()
+    page.goto((html / "index.html").as_uri())
+    page.wait_for_url("**/book/index.html")
+    doors = page.eval_on_selector_all(".sd-card a.sd-stretched-link", "links => links.length")
+    page.close()
+    assert doors == 3

@@ -1,0 +1,127 @@
+"""What the book's own extensions make of plain notebooks and of data files."""
+
+from __future__ import annotations
+
+import sys
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from bs4 import BeautifulSoup
+from sphinx.application import Sphinx
+from sphinx.util.docutils import docutils_namespace
+
+from tests.book.conftest import ROOT
+
+LECTURE = r"""
+# 6. A lecture
+
+$$
+\begin{aligned}
+a &= b \\
+c &= d.
+\end{aligned} \tag{6.3}
+$$
+
+> **Theorem 6.2 (a name).** It holds that $a = b$.
+
+> A plain quotation with a **bold** word.
+"""
+PAGE = """
+# A page
+
+{formula}`6.3`, {formula}`9.1`, {lecture}`Planar flows <6>`, {lecture}`Glow <9>`,
+[the term](page.md#term-planar-flow)
+
+```{errata}
+```
+
+```{terms}
+```
+"""
+ERRATUM = '{deck: A, slide: "A & B", says: "$Z = AZ$", correct: "$X = AZ$", tag: "6.3", number: "0.5"}'
+TERM = '{term: planar flow, definition: "A layer\n with $u$.", deck: AB, lecture: 6}'
+
+
+def build(folder: Path, errata: str = f"[{ERRATUM}]", terms: str = f"[{TERM}]") -> tuple[Path, str]:
+    """Build a book of one lecture and one page; return its folder and the warnings."""
+    source, out = folder / "source", folder / "out"
+    for name, text in {
+        "nbs/06_lecture.md": LECTURE,
+        "index.md": "# Start\n\n```{toctree}\nnbs/06_lecture\npage\n```\n",
+        "page.md": PAGE,
+        "book/errata.yml": errata,
+        "book/glossary.yml": terms,
+    }.items():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text(text, "utf-8")
+    settings = {
+        "extensions": ["myst_nb", "sphinx.ext.mathjax", "plain_forms", "course_pages"],
+        "myst_enable_extensions": ["dollarmath", "colon_fence"],
+        "nb_execution_mode": "off",
+        "html_theme": "basic",
+    }
+    warnings = StringIO()
+    with docutils_namespace():
+        Sphinx(source, None, out, out / ".doctrees", "html", settings, StringIO(), warnings).build()
+    return out, warnings.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "book" / "_ext"))
+    for name in ("plain_forms", "course_pages"):
+        sys.modules.pop(name, None)
+
+
+def test_plain_forms_and_data_become_pages(tmp_path: Path) -> None:
+    out, warnings = build(tmp_path)
+    assert not warnings
+
+    lecture = BeautifulSoup((out / "nbs/06_lecture.html").read_text("utf-8"), "html.parser")
+    formula = lecture.find(id="formula-6-3").get_text()
+    assert "split" not in formula, "MathJax refuses a tag within split."
+    assert formula.strip().startswith(r"\[")
+    theorem, quotation = lecture.find_all("blockquote")
+    assert theorem["class"] == ["statement", "theorem"]
+    assert not quotation.get("class")
+    assert "\u2060." in theorem.get_text(), "The full stop could start a new line."
+
+    page = BeautifulSoup((out / "page.html").read_text("utf-8"), "html.parser")
+    links = {link.get_text(): link["href"] for link in page.select("section a[href]")}
+    assert links["(6.3)"] == "nbs/06_lecture.html#formula-6-3"
+    assert links["Planar flows"] == "nbs/06_lecture.html"
+    assert links["the term"] == "#term-planar-flow"
+    assert page.find(id="term-planar-flow").name == "dt"
+    assert "(9.1)" in page.get_text()
+    assert "Glow planned" in page.get_text()
+    assert "(9.1)" not in links
+    assert page.find(class_="rubric").get_text() == "Deck A: A & B"
+    entry = page.select_one(".rubric + ul li").get_text().strip().split("\n")
+    assert entry == [r"The slide: \(Z = AZ\)", r"Correct: \(X = AZ\)", "What decides: 0.5 (6.3)"]
+
+
+def test_empty_files_say_so(tmp_path: Path) -> None:
+    out, warnings = build(tmp_path, errata="[]", terms="")
+    text = (out / "page.html").read_text("utf-8")
+    assert "No correction is recorded yet" in text
+    assert "No term is recorded yet" in text
+    assert "xref_missing" in warnings or "local id not found" in warnings, (
+        "The link to the term must be reported."
+    )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (ERRATUM.replace('"6.3"', "6.30"), "tag is 6.3. Put quotes around it"),
+        (ERRATUM.replace("deck: A", "deck: C"), "deck is 'C'. Use A, B or AB"),
+        (ERRATUM.replace("says:", "said:"), "expected exactly deck (str), slide (str), says (str)"),
+        ("a word", "has 'a word'; expected exactly"),
+    ],
+    ids=["number without quotes", "no such deck", "wrong field", "no mapping"],
+)
+def test_a_wrong_entry_is_named(tmp_path: Path, wrong: str, says: str) -> None:
+    _, warnings = build(tmp_path, errata=f"[{wrong}]")
+    assert "Entry 1 of book/errata.yml" in warnings
+    assert says in warnings

@@ -1,0 +1,458 @@
+"""The interactive figures: their arithmetic is flowlib's, and keyboard and touch move them.
+
+They are opened from a file, as a reader does who has no server.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from playwright.sync_api import Browser, Page
+from torch import Tensor
+from torch.distributions import AffineTransform, Distribution, ExpTransform, TransformedDistribution
+
+from flowlib import AffineCoupling, Bijection, Flow, Planar, StandardNormal, UniformBox
+from flowlib.coupling import half_mask
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("book")]
+
+STATIC = Path(__file__).parents[2] / "book" / "_static"
+FIGURES = ["planar", "coupling", "change"]
+PLANES = ["planar", "coupling"]
+PHONE = {"width": 390, "height": 844}
+PAGE = """<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>Figures</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="stylesheet" href="{static}/flow-figures.css"><script src="{static}/flow-figures.js"></script>
+</head><body>{figures}</body></html>"""
+
+
+@pytest.fixture(autouse=True)
+def _float64(same_start: None) -> None:
+    torch.set_default_dtype(torch.float64)  # JavaScript's only number
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A small page of its own with the three figures and one that does not exist."""
+    figures = "".join(
+        f'<div class="flow-figure" data-figure="{name}">See the book.</div>' for name in [*FIGURES, "none"]
+    )
+    file = tmp_path_factory.mktemp("figures") / "page.html"
+    file.write_text(PAGE.format(static=STATIC.as_uri(), figures=figures), "utf-8")
+    return file.as_uri()
+
+
+@contextmanager
+def opened(browser: Browser, address: str) -> Iterator[Page]:
+    """The page on a phone with a touch screen, all figures drawn; an error in its console fails the test."""
+    context = browser.new_context(viewport=PHONE, has_touch=True)
+    page, errors = context.new_page(), []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda line: errors.append(line.text) if line.type in ("error", "warning") else None)
+    page.goto(address)
+    page.evaluate("flowFigures.ready")
+    settle(page)
+    yield page
+    context.close()
+    assert errors == ['No interactive figure is called "none".']
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    """A fresh page, to touch."""
+    with opened(browser, address) as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def arithmetic(browser: Browser, address: str) -> Iterator[Page]:
+    """One page for all tests that only calculate."""
+    with opened(browser, address) as page:
+        yield page
+
+
+def settle(page: Page) -> None:
+    """Wait until what was asked for is drawn."""
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+# --- the arithmetic ------------------------------------------------------------------
+
+
+def close(name: str, ours: list, theirs: Tensor) -> None:
+    """Compare to 1e-6, absolute for small numbers and relative for large ones."""
+    torch.testing.assert_close(
+        torch.tensor(ours, dtype=theirs.dtype),
+        theirs.detach(),
+        rtol=1e-6,
+        atol=1e-6,
+        msg=lambda text: f"{name}: {text}",
+    )
+
+
+def compare_layers(page: Page, name: str, parameters: list[dict], layers: list[Bijection], z: Tensor) -> None:
+    """Both directions and the pushed density of many layers, one point through each."""
+    runs = page.evaluate(
+        """([name, parameters, points]) => parameters.map((p, i) => {
+            const layer = flowFigures.math[name](p);
+            const [x, logDet] = layer.forward(points[i]);
+            return {x, logDet, inverse: layer.inverse(points[i]), density: layer.density(points[i])};
+        })""",
+        [name, parameters, z.tolist()],
+    )
+    for run, layer, values, point in zip(runs, layers, parameters, z[:, None], strict=True):
+        x, log_det = layer(point)
+        back, inverse_log_det = layer.inverse(point)
+        close(f"forward of {values}", run["x"], x[0])
+        close(f"log-det of {values}", run["logDet"], log_det[0])
+        close(f"inverse of {values}", run["inverse"][0], back[0])
+        close(f"inverse log-det of {values}", run["inverse"][1], inverse_log_det[0])
+        density = Flow(layer, StandardNormal(2)).log_prob(point).exp()[0]
+        close(f"density of {values}", run["density"], density)
+
+
+def planar_layer(u: list[float], w: list[float], b: float) -> Planar:
+    layer = Planar(2)
+    with torch.no_grad():
+        layer.u.copy_(torch.tensor(u))
+        layer.w.copy_(torch.tensor(w))
+        layer.b.fill_(b)
+    return layer
+
+
+def coupling_layer(a: float, k: float, c: float) -> AffineCoupling:
+    bound = 2.0
+
+    def conditioner(z: Tensor, context: Tensor | None) -> Tensor:
+        raw = bound * torch.atanh(a * torch.tanh(k * z[:, :1]) / bound)
+        shift = c * torch.sin(z[:, :1])
+        return torch.cat([raw, raw, shift, shift], 1)
+
+    return AffineCoupling(half_mask(2, 1), conditioner, bound)
+
+
+def test_planar_is_flowlibs(arithmetic: Page) -> None:
+    draw = torch.Generator().manual_seed(1)
+    numbers = (3 * torch.randn(200, 5, generator=draw)).tolist()
+    # u·w far below -1, where it is clipped, and far above
+    numbers += [[-1000.0, 0.5, 1.0, 0.0, 0.3], [1000.0, -2.0, 1.0, 0.0, -0.7]]
+    numbers += [[-500.0, 500.0, 1.0, -1.0, 0.0], [-31.6, 0.0, 31.6, 0.0, 0.1]]
+    numbers += [[0.7, -0.4, 0.0, 0.0, 1.2], [2.0, 1.0, 1e-9, -1e-9, 0.5]]  # w = 0: a translation
+    parameters = [{"u": n[:2], "w": n[2:4], "b": n[4]} for n in numbers]
+    layers = [planar_layer(**values) for values in parameters]
+    compare_layers(arithmetic, "planar", parameters, layers, 2 * torch.randn(len(numbers), 2, generator=draw))
+
+    effective = arithmetic.evaluate(
+        "all => all.map(p => { const {uHat, m} = flowFigures.math.planar(p); return [...uHat, m]; })",
+        parameters,
+    )
+    expected = torch.stack([torch.cat([layer.u_hat, layer.effective()[3][None]]) for layer in layers])
+    close("û and û·w", effective, expected)
+    assert min(row[2] for row in effective) > -1
+
+
+def test_coupling_is_flowlibs(arithmetic: Page) -> None:
+    draw = torch.Generator().manual_seed(2)
+    numbers = (torch.rand(200, 3, generator=draw) * 2 - 1) * torch.tensor([1.5, 4.0, 2.0])
+    parameters = [dict(zip("akc", row, strict=True)) for row in numbers.tolist()]
+    layers = [coupling_layer(**values) for values in parameters]
+    compare_layers(arithmetic, "coupling", parameters, layers, 2 * torch.randn(200, 2, generator=draw))
+
+
+def pushed_density(base: str, mapping: str, a: float, x: Tensor) -> Tensor:
+    """p_X(x) by torch.distributions, and by a planar layer of one dimension for the map it lacks."""
+    if mapping == "bend":
+        law = UniformBox(1, 0.0, 2.0) if base == "uniform" else StandardNormal(1)
+        return Flow(Planar.from_effective([1.0], [a], 0.0), law).log_prob(x[:, None]).exp()
+    zero, one = torch.tensor(0.0), torch.tensor(1.0)
+    law: Distribution = (
+        torch.distributions.Uniform(zero, 2 * one, validate_args=False)
+        if base == "uniform"
+        else torch.distributions.Normal(zero, one)
+    )
+    steps = {
+        "stretch": [AffineTransform(0.0, a)],
+        "reverse": [AffineTransform(0.0, -a)],
+        "exp": [AffineTransform(0.0, a), ExpTransform()],
+    }
+    return TransformedDistribution(law, steps[mapping], validate_args=False).log_prob(x).exp()
+
+
+@pytest.mark.parametrize("base", ["uniform", "normal"])
+@pytest.mark.parametrize("mapping", ["stretch", "reverse", "exp", "bend"])
+def test_change_of_variables_is_torchs(arithmetic: Page, base: str, mapping: str) -> None:
+    draw = torch.Generator().manual_seed(3)
+    low, high = (-0.9, 4.0) if mapping == "bend" else (0.4, 3.0)
+    for a in (low + (high - low) * torch.rand(20, generator=draw)).tolist():
+        x = 4 * torch.randn(30, generator=draw)
+        x = x.abs() if mapping == "exp" else x
+        ours = arithmetic.evaluate(
+            """([spec, points]) => points.map(x => {
+                const line = flowFigures.math.change(spec);
+                const z = line.inverse(x);
+                return [line.density(x), line.uncorrected(x), line.f(z),
+                    line.baseDensity(z) / line.density(x), line.slope(z)];
+            })""",
+            [{"base": base, "map": mapping, "a": a}, x.tolist()],
+        )
+        density, uncorrected, again, ratio, slope = (list(column) for column in zip(*ours, strict=True))
+        close(f"p_X for a = {a}", density, pushed_density(base, mapping, a, x))
+        close(f"f(f⁻¹(x)) for a = {a}", again, x)
+        supported = [i for i, p in enumerate(density) if p > 1e-12]
+        assert supported
+        close("|f'|", [ratio[i] for i in supported], torch.tensor([slope[i] for i in supported]).abs())
+        close("without |f'|", uncorrected, torch.tensor(density) * torch.tensor(slope).abs())
+
+
+def test_exp_reaches_no_negative_number(arithmetic: Page) -> None:
+    spec = "flowFigures.math.change({base: 'normal', map: 'exp', a: 1})"
+    assert arithmetic.evaluate(f"[-1, 0].map({spec}.density)") == [0, 0]
+
+
+def test_root_is_refused_where_it_is_not_unique(arithmetic: Page) -> None:
+    said = arithmetic.evaluate(
+        "(() => { try { flowFigures.math.solvePlanar(1, -1) } catch (e) { return e.message } })()"
+    )
+    assert said == "m must be greater than -1 for a unique root; it is -1."
+
+
+# --- what is drawn and said ------------------------------------------------------------
+
+
+def readout(page: Page, figure: str) -> dict[str, str]:
+    """The numbers that the figure shows, by their names; a typographic minus becomes a plain one."""
+    rows = page.locator(f"[data-figure={figure}] .flow-readout > div").all_inner_texts()
+    return {name: value.replace("−", "-") for name, value in (row.split("\n") for row in rows)}
+
+
+def pictures(page: Page, figure: str) -> dict[str, str]:
+    """The pixels on the side of x: of the density and of the lines over it."""
+    return page.evaluate(
+        """figure => Object.fromEntries([...document.querySelectorAll(`[data-figure=${figure}] canvas`)]
+            .map(canvas => [canvas.className, canvas.toDataURL()]))""",
+        figure,
+    )
+
+
+def set_slider(page: Page, figure: str, index: int, value: float) -> None:
+    page.locator(f"[data-figure={figure}] input").nth(index).fill(str(value))
+
+
+@pytest.mark.parametrize("figure", PLANES)
+def test_picture_is_flowlibs_density(page: Page, figure: str) -> None:
+    values = {"planar": [-2.0, 0.5, 2.0, 1.0, -0.5], "coupling": [-1.2, 2.5, 1.5]}[figure]
+    for index, value in enumerate(values):
+        set_slider(page, figure, index, value)
+    settle(page)
+    side, alpha = page.evaluate(
+        """figure => {
+            const canvas = document.querySelectorAll(`[data-figure=${figure}] .flow-density`)[1];
+            const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+            return [canvas.width, [...data].filter((_, i) => i % 4 === 3)];
+        }""",
+        figure,
+    )
+    layer = (
+        planar_layer(values[:2], values[2:4], values[4]) if figure == "planar" else coupling_layer(*values)
+    )
+    centres = -4.5 + 9 * (torch.arange(side) + 0.5) / side
+    x2, x1 = torch.meshgrid(centres.flip(0), centres, indexing="ij")
+    density = Flow(layer, StandardNormal(2)).log_prob(torch.stack([x1, x2], -1).reshape(-1, 2)).exp()
+    shade = 255 * (1 - torch.exp(-density / 0.12))
+    # canvases round to whole numbers
+    assert (torch.tensor(alpha, dtype=shade.dtype) - shade).abs().max() <= 0.5 + 1e-6
+
+    z = torch.tensor([[float(part) for part in readout(page, figure)["z"].strip("()").split(", ")]])
+    x, log_det = layer(z)
+    shown = readout(page, figure)
+    assert float(shown["log |det|"]) == pytest.approx(log_det.item(), abs=6e-4)
+    assert float(shown["pX(x)"]) == pytest.approx(
+        Flow(layer, StandardNormal(2)).log_prob(x).exp().item(), abs=6e-5
+    )
+    assert float(shown["area ratio"]) == pytest.approx(
+        log_det.exp().item(), rel=0.25
+    )  # the cell is not small
+
+
+@pytest.mark.parametrize("how", ["keyboard", "touch"])
+@pytest.mark.parametrize("figure", FIGURES)
+def test_every_slider_moves_grid_density_and_log_det(page: Page, figure: str, how: str) -> None:
+    log_det = "log |f ′(z)|" if figure == "change" else "log |det|"
+    for slider in page.locator(f"[data-figure={figure}] input").all():
+        number, seen = readout(page, figure)[log_det], pictures(page, figure)
+        if figure == "coupling" and slider.get_attribute("aria-label").startswith("c,"):
+            number = None  # a shift moves no volume: its log-det must stay
+        slider.scroll_into_view_if_needed()
+        if how == "keyboard":
+            slider.focus()
+            for _ in range(4):
+                page.keyboard.press("ArrowLeft")
+        else:
+            box = slider.bounding_box()
+            page.touchscreen.tap(box["x"] + 0.3 * box["width"], box["y"] + 8)
+        settle(page)
+        now = pictures(page, figure)
+        assert all(now[name] != seen[name] for name in seen), (
+            f"{slider.get_attribute('aria-label')} moves nothing"
+        )
+        assert readout(page, figure)[log_det] != number
+
+
+def test_shift_of_the_coupling_keeps_the_log_det(page: Page) -> None:
+    before = readout(page, "coupling")["log |det|"]
+    set_slider(page, "coupling", 2, -2)
+    settle(page)
+    assert readout(page, "coupling")["log |det|"] == before
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_probe_moves_by_arrow_keys(page: Page, figure: str) -> None:
+    probe = page.locator(f"[data-figure={figure}] .flow-probe")
+    before, seen = readout(page, figure), pictures(page, figure)
+    probe.focus()
+    for key in ("ArrowRight", "ArrowUp", "Shift+ArrowLeft"):
+        page.keyboard.press(key)
+    settle(page)
+    after = readout(page, figure)
+    assert {name for name in before if before[name] != after[name]} >= {"z", "x"}
+    assert pictures(page, figure)["flow-lines"] != seen["flow-lines"]
+    first = after["z"].strip("()").split(",")[0]
+    assert float(probe.get_attribute("aria-valuenow")) == pytest.approx(float(first), abs=6e-3)
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_probe_is_dragged_by_a_finger(page: Page, figure: str) -> None:
+    probe = page.locator(f"[data-figure={figure}] .flow-probe")
+    probe.scroll_into_view_if_needed()
+    box = probe.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    before, scrolled = readout(page, figure), page.evaluate("scrollY")
+    finger = page.context.new_cdp_session(page)
+    finger.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
+    for step in range(1, 9):
+        point = {"x": x - 4 * step, "y": y + (0 if figure == "change" else 3 * step)}
+        finger.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [point]})
+    finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    settle(page)
+    after, moved = readout(page, figure), probe.bounding_box()
+    assert after["z"] != before["z"]
+    assert after["x"] != before["x"]
+    assert moved["x"] == pytest.approx(box["x"] - 32, abs=2)  # the probe stays under the finger
+    assert page.evaluate("scrollY") == scrolled  # and the page does not move instead
+
+
+def test_base_and_map_are_chosen(page: Page) -> None:
+    base, mapping = page.locator("[data-figure=change] select").all()
+    for select, option in ((mapping, "exp"), (base, "normal"), (mapping, "bend"), (mapping, "reverse")):
+        seen = pictures(page, "change")
+        select.select_option(option)
+        settle(page)
+        assert pictures(page, "change") != seen
+    shown = readout(page, "change")  # x = -z of a standard normal: nothing but a mirror
+    assert shown["pZ(z)"] == shown["pX(x)"]
+    assert float(shown["x"]) == -float(shown["z"])
+
+
+def test_the_slides_example(page: Page) -> None:
+    """X = 4 Z with Z uniform on [0, 2] has density 1/8, not 1/2: what the figure opens with."""
+    shown = readout(page, "change")
+    assert (shown["pZ(z)"], shown["|f ′(z)|"], shown["pX(x)"]) == ("0.5000", "4.000", "0.1250")
+    assert float(shown["log |f ′(z)|"]) == pytest.approx(math.log(4), abs=6e-4)
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_reset(page: Page, figure: str) -> None:
+    before, seen = readout(page, figure), pictures(page, figure)
+    set_slider(page, figure, 0, 0.9)
+    page.locator(f"[data-figure={figure}] .flow-probe").press("ArrowLeft")
+    settle(page)
+    assert readout(page, figure) != before
+    page.locator(f"[data-figure={figure}] .flow-reset").click()
+    settle(page)
+    assert readout(page, figure) == before
+    assert pictures(page, figure) == seen
+
+
+# --- every reader ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_fits_a_phone_and_a_finger(page: Page, figure: str) -> None:
+    place = page.locator(f"[data-figure={figure}]")
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    inner = place.evaluate(
+        """place => [...place.querySelectorAll("*")].filter(part => !part.closest(".flow-summary"))
+            .map(part => part.getBoundingClientRect()).filter(box => box.width)
+            .map(box => [box.left, box.right])"""
+    )
+    frame = place.bounding_box()
+    assert min(left for left, _ in inner) >= frame["x"]
+    assert max(right for _, right in inner) <= frame["x"] + frame["width"]
+    for target in place.locator("input, select, button, .flow-probe").all():
+        box = target.bounding_box()
+        assert min(box["width"], box["height"]) >= 44
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_named_and_announced(page: Page, figure: str) -> None:
+    place = page.locator(f"[data-figure={figure}]")
+    assert place.get_attribute("role") == "group"
+    assert all(one.get_attribute("aria-label") for one in place.locator("input, canvas, .flow-probe").all())
+    status = place.locator(".flow-summary[aria-live=polite]")
+    assert status.inner_text() == ""  # a page that opens does not talk
+    place.locator("input").first.press("ArrowLeft")
+    page.wait_for_function("text => text.textContent.startsWith('z = ')", arg=status.element_handle())
+    assert readout(page, figure)["x"] in status.inner_text().replace("−", "-")
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_follows_the_theme(page: Page, figure: str) -> None:
+    light = pictures(page, figure)
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    settle(page)
+    dark = pictures(page, figure)
+    assert all(light[name] != dark[name] for name in light)
+
+
+def test_nothing_moves_by_itself(page: Page) -> None:
+    moving = page.evaluate(
+        """[...document.querySelectorAll(".flow-figure *")].map(part => getComputedStyle(part))
+            .filter(style => style.transitionDuration !== "0s" || style.animationName !== "none").length"""
+    )
+    assert moving == 0
+
+
+def test_print_leaves_room_for_the_still_figure(page: Page) -> None:
+    page.emulate_media(media="print")
+    assert not any(place.is_visible() for place in page.locator(".flow-figure").all())
+
+
+def test_unknown_figure_keeps_its_text(page: Page) -> None:
+    assert page.locator("[data-figure=none]").inner_text() == "See the book."
+
+
+def test_book_places_every_figure(browser: Browser, html: Path, pages: list[Path]) -> None:
+    placed: set[str] = set()
+    for path in pages:
+        if "data-figure=" not in (html / path).read_text("utf-8"):
+            continue
+        page, errors = browser.new_page(viewport=PHONE), []
+        page.on("pageerror", lambda error, errors=errors: errors.append(str(error)))
+        page.goto((html / path).as_uri())
+        page.evaluate("flowFigures.ready")
+        settle(page)
+        for place in page.locator(".flow-figure").all():
+            name = place.get_attribute("data-figure")
+            box = place.bounding_box()
+            assert "log" in place.locator(".flow-readout").inner_text(), f"{path}: {name} is not filled"
+            assert box["x"] >= 0, f"{path}: {name} is cut"
+            assert box["x"] + box["width"] <= PHONE["width"], f"{path}: {name} is cut"
+            placed.add(name)
+        page.close()
+        assert not errors, f"{path}: {errors}"
+    assert placed == set(FIGURES), "place the others in a lecture: <div class='flow-figure' data-figure='…'>"
