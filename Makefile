@@ -1,6 +1,7 @@
 # make book    builds the HTML book at _build/html/index.html
 # make test    passes all tests, the notebooks' reference outputs included
 # make notebooks [NB=06]   re-executes the notebooks and refreshes their outputs
+# make lint    says what there is to repair in code, types and lectures
 # make serve   builds the book and serves it at http://localhost:8000
 # make repo URL=https://github.com/ACCOUNT/NAME   sets the repository's address everywhere
 # make clean   removes what was built, the environment included
@@ -14,7 +15,7 @@ export MKL_NUM_THREADS := 1
 export TQDM_DISABLE := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: book test notebooks serve repo clean
+.PHONY: book test notebooks lint serve repo clean
 .DEFAULT_GOAL := book
 
 $(READY): requirements.lock pyproject.toml
@@ -33,6 +34,12 @@ test: book
 
 notebooks: $(READY)
 	$(BIN)/python -m tools.notebooks $(NB)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check flowlib tests tools book
+	$(BIN)/mypy
+	$(BIN)/python -m tools.lint
 
 serve: book
 	$(BIN)/python -m http.server --directory _build/html 8000
