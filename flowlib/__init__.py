@@ -8,6 +8,7 @@ from flowlib.bases import Base, StandardNormal, UniformBox
 from flowlib.bijection import Bijection, Compose, Inverse
 from flowlib.coupling import AdditiveCoupling, AffineCoupling, Permute, Scale
 from flowlib.flow import Flow, FlowDistribution
+from flowlib.linear import Triangular
 from flowlib.models import MODELS
 from flowlib.planar import Planar
 from flowlib.radial import Radial
@@ -31,6 +32,7 @@ __all__ = [
     "Radial",
     "Scale",
     "StandardNormal",
+    "Triangular",
     "UniformBox",
     "check",
     "fit",

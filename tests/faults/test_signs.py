@@ -19,6 +19,7 @@ import importlib
 import importlib.util
 import json
 import shutil
+import symtable
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -72,18 +73,13 @@ FAULTS = [
     Fault("flow.py Flow.sample_and_log_prob", ") - log_det", ") + log_det", "realnvp", "07"),
     Fault("flow.py Flow.trajectory", "log_p - log_det", "log_p + log_det", "planar", "06"),
     Fault("train.py fit_reverse_kl", ") - log_det", ") + log_det", "reverse KL", "06"),
-    Fault("linear.py Triangular.forward", "self.log_d", "-self.log_d", "triangular", "05"),
-    Fault("linear.py Triangular.inverse", "-self.log_d", "self.log_d", "triangular", "05"),
+    Fault("linear.py Triangular.forward", "self.log_d", "-self.log_d", "linear", "05"),
+    Fault("linear.py Triangular.inverse", "-self.log_d", "self.log_d", "linear", "05"),
 ]
 
 # layers that no row of MODELS holds, as a flow on the plane
 EXTRA_MODELS: dict[str, Callable[[ModuleType], Callable]] = {
     "permute": lambda flowlib: lambda: flowlib.Flow(flowlib.Permute([1, 0]), flowlib.StandardNormal(2)),
-    "triangular": lambda flowlib: (
-        lambda: flowlib.Flow(
-            importlib.import_module("flowlib.linear").Triangular(2), flowlib.StandardNormal(2)
-        )
-    ),
 }
 
 TRAINERS = {"fit", "fit_reverse_kl"}
@@ -175,13 +171,10 @@ def without_training(cells: list[str], trainers: set[str]) -> Iterator[tuple[int
     gone = set(trainers)
     for k, cell in enumerate(cells):
         tree = ast.parse(cell)
-        made: set[str] = set()
-        needed: set[str] = set()
-        for statement in tree.body:
-            needed |= names(statement, ast.Load) - made
-            made |= names(statement, ast.Store)
+        needed, made = reads_and_makes(tree.body)
+        needed |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} & trainers
         if not gone & needed:
-            gone -= made
+            gone = gone - made | trainers
             yield k, cell
             continue
         gone |= made
@@ -191,16 +184,47 @@ def without_training(cells: list[str], trainers: set[str]) -> Iterator[tuple[int
         gone |= {flow.id for flow in trained if isinstance(flow, ast.Name)}
 
 
-def names(statement: ast.stmt, use: type[ast.expr_context]) -> set[str]:
-    """The names that a statement reads or makes, without those of its own arguments and loops."""
-    nodes = list(ast.walk(statement))
-    own = {node.arg for node in nodes if isinstance(node, ast.arg)}
-    loops = [node.target for node in nodes if isinstance(node, ast.comprehension)]
-    own |= {node.id for target in loops for node in ast.walk(target) if isinstance(node, ast.Name)}
-    found = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, use)}
-    if isinstance(statement, ast.FunctionDef | ast.ClassDef) and use is ast.Store:
-        return {statement.name}
-    return found - own
+def reads_and_makes(body: list[ast.stmt]) -> tuple[set[str], set[str]]:
+    """The names that statements, run in order, need from before and those that they leave behind."""
+    needed: set[str] = set()
+    made: set[str] = set()
+    for statement in body:
+        blocks = [
+            block for part in ("body", "orelse", "finalbody") if (block := getattr(statement, part, []))
+        ]
+        blocks += [handler.body for handler in getattr(statement, "handlers", [])]
+        if isinstance(statement, ast.FunctionDef | ast.ClassDef) or not blocks:
+            reads, makes = names(ast.unparse(statement))
+            needed |= reads - made
+            made |= makes
+            continue
+        heads = [getattr(statement, part) for part in ("iter", "test") if hasattr(statement, part)]
+        heads += [item.context_expr for item in getattr(statement, "items", [])]
+        needed |= {name for head in heads for name in names(ast.unparse(head))[0]} - made
+        targets = [getattr(statement, "target", None), *getattr(statement, "handlers", [])]
+        targets += [item.optional_vars for item in getattr(statement, "items", [])]
+        for target in filter(None, targets):
+            stored = [node for node in ast.walk(target) if isinstance(node, ast.Name)]
+            made |= {node.id for node in stored if isinstance(node.ctx, ast.Store)}
+            made |= {target.name} if getattr(target, "name", None) else set()
+        for block in blocks:
+            reads, makes = reads_and_makes(block)
+            needed |= reads - made
+            made |= makes
+    return needed, made
+
+
+def names(source: str) -> tuple[set[str], set[str]]:
+    """The names that a simple statement or a definition reads from outside, and those that it makes."""
+    top = symtable.symtable(source, "cell", "exec")
+    makes = {name.get_name() for name in top.get_symbols() if name.is_assigned() or name.is_imported()}
+    reads = {name.get_name() for name in top.get_symbols() if name.is_referenced()}
+    inner = top.get_children()
+    while inner:
+        table = inner.pop()
+        inner += table.get_children()
+        reads |= {s.get_name() for s in table.get_symbols() if s.is_global() and s.is_referenced()}
+    return reads, makes
 
 
 def run_lecture(number: str, monkeypatch: pytest.MonkeyPatch, trainers: set[str]) -> None:
