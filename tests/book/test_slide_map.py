@@ -22,7 +22,7 @@ ROWS = yaml.safe_load((ROOT / "book" / "slides.yml").read_text("utf-8"))
 FORMULAS = {row.tag: row for row in all_formulas(ROOT / "nbs")}
 LECTURES = {int(path.name[:2]) for path in (ROOT / "nbs").glob("[0-9][0-9]_*.ipynb")}
 
-# the decks' headings in order; pages of titles and of references state nothing to derive
+# the decks' headings in order; title pages state nothing to derive, and deck B gives no references
 SLIDES = {
     "A": [
         "Taxonomy of GMs",
@@ -42,6 +42,7 @@ SLIDES = {
         "Desiderata for Flow Models",
         "Triangular Jacobian",
         "Planar flow",
+        "References",
     ],
     "B": [
         "Latent Space: Motivation",
