@@ -28,8 +28,9 @@ def link_first_uses(app: Sphinx, doctree: nodes.document, page: str) -> None:
     entries = yaml.safe_load(source.read_text("utf-8")) or []
     terms = [entry["term"] for entry in entries if entry["lecture"] == int(lecture[1])]
     glossary = app.builder.get_relative_uri(page, "book/glossary")
+    places = app.env.get_domain("std").objects  # what the glossary page has defined
     for term in sorted(terms, key=len, reverse=True):
-        if not link_first_use(doctree, term, f"{glossary}#{nodes.make_id('term-' + term)}"):
+        if not link_first_use(doctree, term, f"{glossary}#{places['term', term][1]}"):
             logger.warning(
                 "%s never uses the term “%s”, which book/glossary.yml gives it; use it or correct the entry.",
                 page,

@@ -84,7 +84,8 @@ def formula_link(env: BuildEnvironment, tag: str) -> nodes.Node:
     if page is None:
         return nodes.Text(f"({tag})")
     uri = env.app.builder.get_relative_uri(env.docname, page)
-    return nodes.reference("", f"({tag})", internal=True, refuri=f"{uri}#{formula_id(tag)}")
+    letterless = tag.rstrip("abcdefghijklmnopqrstuvwxyz")  # 6.3b is a second look at 6.3
+    return nodes.reference("", f"({tag})", internal=True, refuri=f"{uri}#{formula_id(letterless)}")
 
 
 def on_doctree(app: Sphinx, doctree: nodes.document) -> None:

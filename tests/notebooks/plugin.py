@@ -68,8 +68,9 @@ class Scheduling(LoadScopeScheduling):
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
     """Start kernels, which are set up with a notebook's first cell, in the same environment."""
-    kernel = KERNEL_ENVIRONMENT if isinstance(item, Cell) else {}
-    with mock.patch.dict(os.environ, kernel):
+    if not isinstance(item, Cell):  # patch.dict would also take back what fixtures set
+        return (yield)
+    with mock.patch.dict(os.environ, KERNEL_ENVIRONMENT):
         return (yield)
 
 
