@@ -1,0 +1,267 @@
+r"""Densities for integers: dequantisation, the logit, and bits per dimension.
+
+A density puts no mass on single points, so likelihood of raw integers can grow without bound.
+Dequantisation spreads each integer over its cell; what results is a lower bound of the
+probability of the integers, which no density can inflate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flowlib.bijection import Bijection, Compose, Inverse, sum_event
+from flowlib.coupling import AffineCoupling, alternating_mask, checkerboard_mask
+from flowlib.nets import MLP, ConvNet
+
+
+class Dequantize(Bijection):
+    r"""Uniform dequantisation: spread each integer over its cell. The outermost layer of a flow.
+
+    .. math::
+        \text{forward:}\quad & x = \lfloor L z \rfloor \text{ kept within } 0, \dots, L - 1, \quad
+        \log|\det| = d \log L \\
+        \text{inverse:}\quad & z = (x + u) / L, \quad u \sim \mathcal U[0, 1)^d, \quad
+        \log|\det| = -d \log L
+
+    One draw of :math:`u` estimates, without bias, a lower bound of the integers' log-probability,
+    by Jensen's inequality:
+
+    .. math::
+        \log P(x) = \log \int_{[0,1)^d} p(x + u) \, du & \ge \mathbb E_u \log p(x + u), \\
+        \log p(x + u) &= \log p(z) - d \log L
+
+    where :math:`p(z)` is the density of the layers below. The log-determinant is that of the scaling
+    by L: rounding has none. So ``is_exact`` is False, and ``log_prob`` differs from call to call. The
+    draws come from torch's global generator on the CPU: one seed gives the same on every device. They
+    keep a few roundings away from a cell's edges, so that ``forward`` always gives the integer back.
+
+    Shapes: points ``(B, *event)``, whole numbers held as floats; log-dets ``(B,)``.
+
+    Args:
+        levels: the number L of levels; 256 for bytes, 17 for the digits of ``flowlib.data``.
+
+    Raises:
+        ValueError: if ``levels`` is not a whole number, 2 or more; from ``inverse``, if a point holds
+            anything but 0, 1, …, L−1.
+
+    Example:
+        >>> import torch
+        >>> layer = Dequantize(4)
+        >>> z, log_det = layer.inverse(torch.tensor([[0.0, 3.0]]))
+        >>> layer(z)[0]
+        tensor([[0., 3.]])
+
+    Reference: Theis, van den Oord and Bethge, *A Note on the Evaluation of Generative Models*,
+    ICLR 2016, section 3.1, arXiv:1511.01844.
+    """
+
+    is_exact = False
+
+    def __init__(self, levels: int) -> None:
+        super().__init__()
+        if not isinstance(levels, int) or levels < 2:
+            raise ValueError(f"levels must be a whole number, 2 or more, and came as {levels!r}.")
+        self.levels = levels
+
+    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        x = (z * self.levels).floor().clamp(0, self.levels - 1)
+        log_q = self._log_q(self._inside(z * self.levels - x), x, context)
+        return x, z[0:1].numel() * math.log(self.levels) + log_q
+
+    def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if not torch.compiler.is_compiling():  # a look at the values would break the graph
+            self._check(x)
+        u, log_q = self._draw(x, context)
+        z = (x + self._inside(u)) / self.levels
+        return z, -x[0:1].numel() * math.log(self.levels) - log_q
+
+    def _draw(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        r"""Draw :math:`u`; return it with :math:`\log q(u \mid x)`."""
+        return _uniform(x), x.new_zeros(len(x))
+
+    def _log_q(self, u: Tensor, x: Tensor, context: Tensor | None) -> Tensor:
+        return x.new_zeros(len(x))
+
+    def _inside(self, u: Tensor) -> Tensor:
+        margin = 2 * self.levels * torch.finfo(u.dtype).eps
+        return u.clamp(margin, 1 - margin)
+
+    def _check(self, x: Tensor) -> None:
+        bad = ~((x == x.round()) & (x >= 0) & (x < self.levels))
+        if bad.any():
+            raise ValueError(
+                f"{type(self).__name__} takes the whole numbers 0, 1, …, {self.levels - 1}, held as floats, "
+                f"and the points hold {float(x[bad][0]):g}; give levels=… as many as there are, or leave the "
+                "layer out for continuous data."
+            )
+
+
+class VariationalDequantize(Dequantize):
+    r"""Variational dequantisation: a flow learns where in its cell each integer is best spread.
+
+    .. math::
+        \log P(x) & \ge \mathbb E_{q(u \mid x)} \left[ \log p(x + u) - \log q(u \mid x) \right], \\
+        \log q(u \mid x) &= -\log\left|\det \frac{\partial h_x(u_0)}{\partial u_0}\right|, \quad
+        u = h_x(u_0), \quad u_0 \sim \mathcal U(0, 1)^d
+
+    where :math:`h_x` takes the logit, some affine couplings that see :math:`x`, and the sigmoid. The
+    two directions are those of :class:`Dequantize`, with :math:`-\log q(u \mid x)` added to the
+    log-determinant of ``inverse`` and taken from that of ``forward``. A new layer has
+    :math:`q = \mathcal U`, so training starts at uniform dequantisation and tightens its bound, which
+    is exact at :math:`q(u \mid x) = p(x + u) / P(x)`. (The paper starts from a normal :math:`u_0`.)
+
+    Args:
+        event_shape: the shape of one point, ``(d,)`` or ``(C, H, W)``, with two entries or pixels at least.
+        levels: the number L of levels.
+        layers: the number of couplings.
+        hidden: widths inside each conditioner.
+        context_features: length of the context that they see beside :math:`x`; 0 for none.
+
+    Example:
+        >>> import torch
+        >>> layer = VariationalDequantize((1, 4, 4), levels=4, hidden=(8,))
+        >>> x = torch.randint(4, (5, 1, 4, 4)).float()
+        >>> z, log_det = layer.inverse(x)
+        >>> torch.equal(layer(z)[0], x), log_det.shape
+        (True, torch.Size([5]))
+
+    Reference: Ho et al., *Flow++*, ICML 2019, section 3.1, arXiv:1902.00275.
+    """
+
+    def __init__(
+        self,
+        event_shape: int | Sequence[int],
+        levels: int,
+        layers: int = 4,
+        hidden: Sequence[int] = (32,),
+        context_features: int = 0,
+    ) -> None:
+        super().__init__(levels)
+        shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
+        if len(shape) not in (1, 3):
+            raise ValueError(f"event_shape must be (d,) or (C, H, W) and came as {shape}.")
+        network, entries = (MLP if len(shape) == 1 else ConvNet), shape[0]
+        couplings = []
+        for k in range(layers):
+            mask = alternating_mask(entries, k % 2) if len(shape) == 1 else checkerboard_mask(shape, k % 2)
+            net = network(2 * entries, 2 * entries, hidden, context_features)
+            couplings.append(AffineCoupling(mask, _Beside(net)))
+        self.h = Compose([Inverse(Logit()), *couplings, Logit()])
+
+    def _draw(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        u, log_det = self.h(_uniform(x), self._seen(x, context))
+        return u, -log_det
+
+    def _log_q(self, u: Tensor, x: Tensor, context: Tensor | None) -> Tensor:
+        return self.h.inverse(u, self._seen(x, context))[1]
+
+    def _seen(self, x: Tensor, context: Tensor | None) -> Any:
+        """What the couplings get as context: the integers on [-1, 1], as networks like them, and the rest."""
+        return 2 * x / (self.levels - 1) - 1, context
+
+
+class _Beside(nn.Module):
+    """A conditioner that sees, beside the masked point, the integers that come in its context."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, points: Tensor, context: tuple[Tensor, Tensor | None]) -> Tensor:
+        x, rows = context
+        return self.net(torch.cat([points, x], 1), rows)
+
+
+class Logit(Bijection):
+    r"""From the real line to the unit interval, so that a flow need not learn where pixels end.
+
+    .. math::
+        \text{forward:}\quad & x = \frac{\sigma(z) - \alpha}{1 - 2\alpha}, \\
+        & \log|\det| = \textstyle\sum_i \log \sigma(z_i) + \log \sigma(-z_i) - \log(1 - 2\alpha) \\
+        \text{inverse:}\quad & z = \log\frac{y}{1 - y}, \quad y = \alpha + (1 - 2\alpha) x, \\
+        & \log|\det| = \textstyle\sum_i \log(1 - 2\alpha) - \log y_i - \log(1 - y_i)
+
+    It is an exact bijection of :math:`\mathbb R` and the open interval that :math:`y \in (0, 1)` gives
+    to :math:`x`: with :math:`\alpha > 0` the ends 0 and 1 lie inside it. It goes below
+    :class:`Dequantize`: ``Compose([..., Logit(0.05), Dequantize(256)])``.
+
+    Shapes: points ``(B, *event)``, log-dets ``(B,)``.
+
+    Args:
+        alpha: how much the interval is shrunk at each end, 0 ≤ α < 1/2.
+
+    Raises:
+        ValueError: if ``alpha`` is out of range; from ``inverse``, if a point is not in the interval.
+
+    Example:
+        >>> import torch
+        >>> Logit()(torch.zeros(1, 1))
+        (tensor([[0.5000]]), tensor([-1.3863]))
+
+    Reference: Dinh, Sohl-Dickstein and Bengio, *Density Estimation Using Real NVP*, section 4.1,
+    arXiv:1605.08803 (there :math:`\alpha + (1 - \alpha) x`; the symmetric form is that of
+    Papamakarios, Pavlakou and Murray, 2017, arXiv:1705.07057).
+    """
+
+    def __init__(self, alpha: float = 0.0) -> None:
+        super().__init__()
+        if not 0 <= alpha < 0.5:
+            raise ValueError(f"alpha must be at least 0 and below 1/2 and came as {alpha!r}.")
+        self.alpha = float(alpha)
+
+    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        x = (torch.sigmoid(z) - self.alpha) / (1 - 2 * self.alpha)
+        far = z.abs()
+        log_slope = -far - 2 * torch.log1p(torch.exp(-far))  # log σ(z) + log σ(-z), both tails exact
+        return x, sum_event(log_slope - math.log1p(-2 * self.alpha))
+
+    def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        y = self.alpha + (1 - 2 * self.alpha) * x
+        if not torch.compiler.is_compiling() and not ((y > 0) & (y < 1)).all():
+            edge = self.alpha / (1 - 2 * self.alpha)
+            raise ValueError(
+                f"Logit({self.alpha:g}) takes points between {-edge:.4g} and {1 + edge:.4g}, and they reach "
+                f"from {float(x.min()):.4g} to {float(x.max()):.4g}; bring them to [0, 1] first, as "
+                "Dequantize does."
+            )
+        log_y, log_rest = y.log(), torch.log1p(-y)
+        return log_y - log_rest, sum_event(math.log1p(-2 * self.alpha) - log_y - log_rest)
+
+
+def bits_per_dim(log_prob: Tensor, d: int | Sequence[int]) -> Tensor:
+    r"""Bits per dimension, :math:`-\log_2 P(x) / d`, from natural logarithms.
+
+    ``log_prob`` must be that of the integers, so with :class:`Dequantize` in the flow: its
+    :math:`-d \log L` belongs to the result. Uniform noise over L levels needs :math:`\log_2 L` bits.
+
+    Args:
+        log_prob: in nats, any shape.
+        d: the number of entries of one point, or its shape.
+
+    Raises:
+        ValueError: if ``d`` is not positive.
+
+    Example:
+        >>> import torch
+        >>> bits_per_dim(torch.tensor([-64 * math.log(256)]), (1, 8, 8))
+        tensor([8.])
+    """
+    entries = d if isinstance(d, int) else math.prod(d)
+    if entries < 1:
+        raise ValueError(f"d must be the number of entries of one point, 1 or more, and came as {d!r}.")
+    return -log_prob / (entries * math.log(2))
+
+
+def _uniform(x: Tensor) -> Tensor:
+    """Draws in (0, 1), one for each entry, made on the CPU in float64 as those of the bases are."""
+    u = torch.rand(x.shape, dtype=torch.float64, device="cpu").to(x)
+    eps = torch.finfo(x.dtype).eps
+    return u.clamp(eps, 1 - eps)
+
+
+__all__ = ["Dequantize", "Logit", "VariationalDequantize", "bits_per_dim"]

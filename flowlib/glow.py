@@ -1,0 +1,189 @@
+r"""Glow's flow step: normalise each channel, mix the channels, move half of them by the other half.
+
+Here are the first and the last of the three; the mixing is in ``convolution.py``, and the multi-scale
+stack of steps in ``multiscale.py``. The paper writes the normalising direction, data to latents,
+which here is ``inverse``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+
+from flowlib.bijection import Bijection, sum_event
+
+
+class ActNorm(Bijection):
+    r"""A scale and a shift for each channel, started so that the first batch comes out normalised.
+
+    .. math::
+        \text{forward:}\quad & x = \mu + e^{s} \odot z, \quad \log|\det| = \textstyle h w \sum_c s_c \\
+        \text{inverse:}\quad & z = (x - \mu) \odot e^{-s}, \quad \log|\det| = \textstyle -h w \sum_c s_c
+
+    The paper's scale is :math:`e^{-s}`, its bias :math:`-\mu e^{-s}`. A new layer is the identity.
+    Its first call in train mode is the start: :math:`\mu` and :math:`s` become such that what this
+    call returns has mean 0 and variance 1 in every channel; from then on they are parameters like
+    any other. A channel that is constant in that batch, as every channel is for a single vector,
+    keeps scale 1. With ``torch.distributed`` the moments are those of all ranks together, which must
+    all make that call. An empty batch does not count, nor does a ``forward`` without gradients: so
+    ``Flow.sample`` draws from the layer as it is. Saving and loading remember the start in the buffer
+    ``started``; to load parameters that are no longer the identity's counts as the start too.
+
+    Shapes: points ``(B, C, *pixels)`` or ``(B, d)``, log-dets ``(B,)``.
+
+    Args:
+        event_shape: a number of channels, for one scale each at whatever number of pixels; or the
+            shape of one point, for one scale for each of its entries.
+
+    Example:
+        >>> import torch
+        >>> layer = ActNorm(3)
+        >>> z, _ = layer.inverse(7 + 5 * torch.randn(16, 3, 4, 4))
+        >>> bool(z.mean((0, 2, 3)).abs().max() < 1e-5)
+        True
+        >>> bool((z.var((0, 2, 3)) - 1).abs().max() < 0.01)
+        True
+
+    Reference: Kingma and Dhariwal, *Glow: Generative Flow with Invertible 1×1 Convolutions*,
+    NeurIPS 2018, section 3.1, arXiv:1807.03039.
+    """
+
+    started: Tensor
+
+    def __init__(self, event_shape: int | Sequence[int]) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(event_shape))
+        self.log_scale = nn.Parameter(torch.zeros(event_shape))
+        self.register_buffer("started", torch.tensor(False))
+        self._waiting = True  # the same as a Python value: to look at a buffer would stall a GPU each time
+
+    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if self.training and self._waiting and torch.is_grad_enabled():
+            self._start(z, generating=True)
+        shift, log_scale, pixels = self._for(z)
+        return torch.addcmul(shift, z, log_scale.exp()), (pixels * self.log_scale.sum()).expand(len(z))
+
+    def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if self.training and self._waiting:
+            self._start(x, generating=False)
+        shift, log_scale, pixels = self._for(x)
+        return (x - shift) * torch.exp(-log_scale), (-pixels * self.log_scale.sum()).expand(len(x))
+
+    def _for(self, points: Tensor) -> tuple[Tensor, Tensor, int]:
+        """Shift and log-scale in a shape that broadcasts, and how many entries share each of them."""
+        event, own = points.shape[1:], self.log_scale.shape
+        if event[: len(own)] != own:
+            raise ValueError(
+                f"The points have shape {tuple(points.shape)} and this ActNorm was built for {tuple(own)}: "
+                "the sizes after the batch must begin with these."
+            )
+        shape = own + (1,) * (len(event) - len(own))
+        return self.shift.view(shape), self.log_scale.view(shape), event.numel() // own.numel()
+
+    @torch.no_grad()
+    def _start(self, points: Tensor, generating: bool) -> None:
+        own = self.log_scale.shape
+        self._for(points)  # refuse a wrong shape before anything is measured
+        count, mean, deviation = _moments(points.movedim(0, -1).reshape(*own, -1))
+        if not count:
+            return
+        # what rounding alone leaves of a constant is no deviation
+        noise = 32 * torch.finfo(points.dtype).eps * mean.abs()
+        log_scale = torch.where(deviation > noise, deviation, torch.ones_like(deviation)).log()
+        if generating:  # normalise x, not z
+            mean, log_scale = -mean * torch.exp(-log_scale), -log_scale
+        self.shift.copy_(mean)
+        self.log_scale.copy_(log_scale)
+        self.started.fill_(True)
+        self._waiting = False
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        super()._load_from_state_dict(*arguments)
+        moved = self.started | self.shift.any() | self.log_scale.any()  # set by hand counts as started
+        self._waiting = not bool(moved)
+
+
+def _moments(rows: Tensor) -> tuple[int, Tensor, Tensor]:
+    """Number, mean and standard deviation along the last dimension, over all ranks together."""
+    count, together = rows.shape[-1], distributed.is_available() and distributed.is_initialized()
+
+    def total(value: Tensor) -> Tensor:
+        if together:
+            distributed.all_reduce(value)
+        return value
+
+    if together:
+        count = int(total(torch.tensor(count, device=rows.device)))
+    mean = total(rows.sum(-1)) / max(count, 1)
+    # around the mean, in a second pass: the difference of E[x²] and E[x]² would cancel
+    variance = total((rows - mean.unsqueeze(-1)).square().sum(-1)) / max(count, 1)
+    return count, mean, variance.sqrt()
+
+
+class ChannelCoupling(Bijection):
+    r"""An affine coupling of channels: the first half passes, and moves the second.
+
+    .. math::
+        \text{forward:}\quad & x_a = z_a, \quad x_b = z_b \odot e^{s(z_a)} + t(z_a), \quad
+        \log|\det| = \textstyle\sum s(z_a) \\
+        \text{inverse:}\quad & z_a = x_a, \quad z_b = \bigl(x_b - t(x_a)\bigr) \odot e^{-s(x_a)}, \quad
+        \log|\det| = -\textstyle\sum s(x_a)
+
+    The map is :class:`~flowlib.coupling.AffineCoupling` with
+    :func:`~flowlib.coupling.channel_mask`, but the conditioner sees and moves half the channels
+    instead of all of them, half of them masked. The log-scale is bounded as there.
+
+    Read with :math:`z_b = \varepsilon` it is Glow's learned split prior,
+    :math:`x_b \sim \mathcal N\bigl(t(x_a), e^{2 s(x_a)}\bigr)`: what is factored out is normal, given
+    what stays.
+
+    Shapes: points ``(B, C, *pixels)`` or ``(B, d)``, log-dets ``(B,)``.
+
+    Args:
+        channels: the number C of channels, 2 or more; the first ⌊C/2⌋ pass.
+        conditioner: called as ``conditioner(z_a, context)``; returns raw log-scales, then shifts,
+            along dimension 1, one of each for every channel that moves.
+        bound: the largest absolute log-scale.
+
+    Raises:
+        ValueError: if there are fewer than two channels, or ``bound`` is not positive.
+
+    Example:
+        >>> import torch
+        >>> from flowlib.nets import ConvNet
+        >>> x = torch.randn(2, 5, 4, 4)
+        >>> torch.equal(ChannelCoupling(5, ConvNet(2, 6)).inverse(x)[0], x)  # a new layer is the identity
+        True
+    """
+
+    def __init__(self, channels: int, conditioner: Callable[..., Tensor], bound: float = 2.0) -> None:
+        super().__init__()
+        if channels < 2:
+            raise ValueError(
+                f"A coupling of channels needs at least two of them; channels came as {channels}."
+            )
+        if not 0 < bound < float("inf"):
+            raise ValueError(f"bound must be a positive finite number and came as {bound}.")
+        self.sizes = [channels // 2, channels - channels // 2]
+        self.conditioner = conditioner
+        self.bound = float(bound)
+
+    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        kept, moved = z.split(self.sizes, dim=1)
+        log_scale, shift = self._scale_and_shift(kept, context)
+        return torch.cat([kept, torch.addcmul(shift, moved, log_scale.exp())], 1), sum_event(log_scale)
+
+    def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        kept, moved = x.split(self.sizes, dim=1)
+        log_scale, shift = self._scale_and_shift(kept, context)
+        return torch.cat([kept, (moved - shift) * torch.exp(-log_scale)], 1), -sum_event(log_scale)
+
+    def _scale_and_shift(self, kept: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        raw, shift = self.conditioner(kept, context).split(self.sizes[1], dim=1)
+        return torch.tanh(raw / self.bound) * self.bound, shift
+
+
+__all__ = ["ActNorm", "ChannelCoupling"]
