@@ -1,0 +1,214 @@
+r"""MADE: one network whose output i sees only the inputs before i, by masks on its weights.
+
+Every unit has a degree. Weights that would carry an input to an output that must not see it
+are multiplied by zero, so the Jacobian is triangular exactly, not nearly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear, silu
+
+from flowlib.nets import _check_widths, _zero
+
+_BLOCK = 16  # places that are solved together before the rest hears of them
+
+
+class MaskedLinear(nn.Linear):
+    r"""A linear map with some weights fixed at zero: :math:`h \mapsto (M \odot W)\,h + b`.
+
+    Args:
+        mask: the matrix M, bool, of shape ``(out, in)``: True where a weight may be used.
+
+    Example:
+        >>> import torch
+        >>> layer = MaskedLinear(torch.tensor([[True, False]]))
+        >>> bool(layer.masked_weight[0, 1] == 0)
+        True
+    """
+
+    mask: Tensor
+
+    def __init__(self, mask: Tensor) -> None:
+        super().__init__(mask.shape[1], mask.shape[0])
+        self.register_buffer("mask", mask.to(torch.get_default_dtype()))
+
+    @property
+    def masked_weight(self) -> Tensor:
+        r"""The matrix :math:`M \odot W` in use."""
+        return self.weight * self.mask
+
+    def forward(self, h: Tensor) -> Tensor:
+        return linear(h, self.masked_weight, self.bias)
+
+
+class MADE(nn.Module):
+    r"""A masked network :math:`h` of d entries, with :math:`h_i` a function of the entries before i.
+
+    .. math::
+        M^{1}_{jp} = [\,m^1_j > p\,], \qquad
+        M^{l+1}_{kj} = [\,m^{l+1}_k \ge m^l_j\,], \qquad
+        M^{\mathrm{out}}_{pk} = [\,p \ge m^L_k\,]
+
+    Here :math:`p = 0, \dots, d-1` are the places of the entries in ``order``, and :math:`m^l_j` is
+    the degree of hidden unit j: it hears the first :math:`m^l_j` entries and no other. The degrees
+    1 … d−1 are spread evenly over each hidden layer; with a context there are units of degree 0
+    too, which hear the context alone. Every dependency that the order allows is there if the hidden
+    layers have a unit of each degree (d − 1 units, d with a context); narrower layers lose some.
+
+    Shapes: ``x`` is ``(B, d)``, ``context`` is ``(B, context_features)``, the output is
+    ``(B, d, outputs)``. The last layer starts at zero.
+
+    Args:
+        d: the number of entries.
+        outputs: how many numbers to give for each entry.
+        hidden: widths of the hidden layers, at least one.
+        context_features: length of the context, which every unit may hear; 0 for none.
+        order: the entries from first to last; 0, 1, …, d−1 if not given.
+
+    Raises:
+        ValueError: if a width is not a positive whole number, there is no hidden layer, or
+            ``order`` does not hold each entry once.
+
+    Example:
+        >>> import torch
+        >>> net = MADE(3, outputs=2, hidden=(16,))
+        >>> net(torch.ones(5, 3)).shape
+        torch.Size([5, 3, 2])
+
+    Reference: Germain et al., *MADE: Masked Autoencoder for Distribution Estimation*, ICML 2015,
+    arXiv:1502.03509.
+    """
+
+    order: Tensor
+    place: Tensor
+
+    def __init__(
+        self,
+        d: int,
+        outputs: int = 1,
+        hidden: Sequence[int] = (64, 64),
+        context_features: int = 0,
+        order: Sequence[int] | Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        _check_widths(d=d, outputs=outputs, hidden=hidden)
+        if not hidden:
+            raise ValueError("hidden must hold the width of at least one layer, such as (64,); it is empty.")
+        entries = torch.arange(d) if order is None else torch.as_tensor(order)
+        if entries.is_floating_point() or not torch.equal(entries.sort().values.cpu(), torch.arange(d)):
+            raise ValueError(
+                f"order must hold each of 0, 1, …, {d - 1} exactly once, and came as {entries.tolist()}."
+            )
+        self.d, self.outputs = d, outputs
+        self.register_buffer("order", entries.long())
+        self.register_buffer("place", entries.argsort())
+        least = 0 if context_features or d == 1 else 1
+        degrees = [least + torch.arange(width) * (d - least) // width for width in hidden]
+        first = degrees[0][:, None] > self.place
+        middle = [after[:, None] >= before for before, after in pairwise(degrees)]
+        last = (self.place[:, None] >= degrees[-1]).repeat_interleave(outputs, 0)
+        layers = [MaskedLinear(mask) for mask in (first, *middle, last)]
+        _zero(layers[-1])
+        self.layers = nn.ModuleList(layers)
+        self.context = nn.Linear(context_features, hidden[0], bias=False) if context_features else None
+        # how many units of each layer have a degree below p, for p = 0 … d; inputs and outputs too
+        below = [torch.searchsorted(degree, torch.arange(d + 1)).tolist() for degree in degrees]
+        self._below = [list(range(d + 1)), *below, [outputs * p for p in range(d + 1)]]
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        h = self.layers[0](x)
+        if self.context is not None:
+            h = h + self.context(context)
+        for layer in self.layers[1:]:  # type: ignore[index]
+            h = layer(silu(h))
+        return h.unflatten(1, (self.d, self.outputs))
+
+    def solve(
+        self,
+        entry: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+        z: Tensor,
+        context: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        r"""Solve :math:`x_i = \tau(z_i;\, h_i(x_{<i}))` for all entries, in the work of one pass.
+
+        The entries come one after another, but no unit is computed twice. A hidden unit of degree
+        m is complete once the first m entries are known; then its value is added to the units that
+        hear it, and it is done with. So each weight is used once, as in a single pass. Units
+        inside a block of places hear of each other at once, all later ones after the block, in one
+        larger matrix product. Nothing is written in place: gradients flow through.
+
+        Args:
+            entry: from :math:`z_i`, shape ``(B,)``, and :math:`h_i`, shape ``(B, outputs)``, to
+                :math:`x_i` and :math:`\log|\partial x_i / \partial z_i|`, both ``(B,)``.
+
+        Returns:
+            ``x`` of shape ``(B, d)``, and the log-derivatives' sum, ``(B,)``.
+        """
+        weights, waiting = self._in_order(z, context)
+        columns = z.t()[self.order]
+        entries, log_slopes = [], []
+        for low in range(0, self.d, _BLOCK):
+            high = min(low + _BLOCK, self.d)
+            size = [below[high] - below[low] for below in self._below[1:]]
+            inside = [rows[:n] for rows, n in zip(waiting, size, strict=True)]
+            known, slopes = self._solve_block(entry, weights, inside, columns, low, high)
+            entries.append(known[0])
+            log_slopes += slopes
+            for layer, weight in enumerate(weights):
+                rows, here = self._below[layer + 1], self._below[layer]
+                heard = weight[rows[high] :, here[low] : here[high]]
+                waiting[layer] = torch.addmm(waiting[layer][size[layer] :], heard, known[layer])
+        x = torch.cat(entries)[self.place].t().contiguous()
+        return x, torch.stack(log_slopes).sum(0)
+
+    def _solve_block(
+        self,
+        entry: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+        weights: list[Tensor],
+        waiting: list[Tensor],
+        columns: Tensor,
+        low: int,
+        high: int,
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Solve the places from low to high; return the block's units, input by input, and log-slopes."""
+        known: list[list[Tensor]] = [[] for _ in weights]
+        log_slopes = []
+
+        def tell(layer: int, units: Tensor, p: int, first: int) -> None:
+            """Add a layer's units of degree p to those that hear them, of degree ``first`` and on."""
+            rows = slice(self._below[layer + 1][first], self._below[layer + 1][high])
+            heard = weights[layer][rows, self._below[layer][p] : self._below[layer][p + 1]]
+            waiting[layer] = torch.addmm(waiting[layer], heard, units)
+            known[layer].append(units)
+
+        for p in range(low, high):
+            for layer in range(1, len(weights)):
+                n = self._below[layer][p + 1] - self._below[layer][p]
+                complete, waiting[layer - 1] = waiting[layer - 1][:n], waiting[layer - 1][n:]
+                tell(layer, silu(complete), p, p)
+            raw, waiting[-1] = waiting[-1][: self.outputs], waiting[-1][self.outputs :]
+            x, log_slope = entry(columns[p], raw.t())
+            log_slopes.append(log_slope)
+            tell(0, x[None], p, p + 1)
+        return [torch.cat(units) for units in known], log_slopes
+
+    def _in_order(self, z: Tensor, context: Tensor | None) -> tuple[list[Tensor], list[Tensor]]:
+        """The masked weights with inputs and outputs in order, and what each unit starts from, (units, B)."""
+        layers: list[MaskedLinear] = list(self.layers)  # type: ignore[arg-type]
+        weights = [layer.masked_weight for layer in layers]
+        biases: list[Tensor] = [layer.bias for layer in layers]
+        weights[0] = weights[0][:, self.order]
+        weights[-1] = weights[-1].unflatten(0, (self.d, -1))[self.order].flatten(0, 1)
+        biases[-1] = biases[-1].unflatten(0, (self.d, -1))[self.order].flatten(0, 1)
+        starts = [bias[:, None].expand(-1, len(z)) for bias in biases]
+        if self.context is not None:
+            starts[0] = starts[0] + self.context(context).t()
+        return weights, starts
+
+
+__all__ = ["MADE", "MaskedLinear"]
