@@ -58,7 +58,7 @@ class Flow(nn.Module):
 
     @property
     def is_exact(self) -> bool:
-        """True if ``log_prob`` is the exact log-likelihood, False if it is a lower bound."""
+        """True if ``log_prob`` is the exact log-likelihood, False if it is a bound or a random estimate."""
         return self.bijection.is_exact
 
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:

@@ -10,14 +10,21 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from flowlib.attention import AttentionNet
+from flowlib.autoregressive import AffineAutoregressive
 from flowlib.bases import Base, StandardNormal
-from flowlib.bijection import Bijection, Compose
+from flowlib.bijection import Bijection, Compose, Inverse
+from flowlib.convolution import ConvolutionLU
 from flowlib.coupling import AdditiveCoupling, AffineCoupling, Scale, alternating_mask, checkerboard_mask
 from flowlib.flow import Flow
+from flowlib.flowpp import MixtureCoupling
 from flowlib.linear import Triangular
+from flowlib.multiscale import glow_scales, realnvp_scales
 from flowlib.nets import MLP, ConvNet
 from flowlib.planar import Planar
 from flowlib.radial import Radial
+from flowlib.spline import SplineAutoregressive, SplineCoupling
+from flowlib.wavelet import WaveletFlow
 
 
 def linear(
@@ -138,12 +145,278 @@ def realnvp(
     return _flow(stack, shape, context_features, base)
 
 
+def realnvp_multiscale(
+    event_shape: Sequence[int] = (1, 4, 4),
+    scales: int = 2,
+    hidden: Sequence[int] = (16,),
+    context_features: int = 0,
+    base: Base | None = None,
+) -> Flow:
+    r"""RealNVP as its paper has it for images: checkerboards, squeezing, and half factored out per scale.
+
+    Args:
+        event_shape: ``(C, H, W)`` with H and W multiples of :math:`2^{\mathrm{scales} - 1}`.
+        scales: the number of scales.
+        hidden: channels of each conditioner's residual blocks.
+        context_features: length of the vector that conditions each image; 0 for none.
+        base: the base density; a standard normal if not given.
+
+    Raises:
+        ValueError: if ``event_shape`` is no image, or too small for so many scales.
+
+    Example:
+        >>> realnvp_multiscale(event_shape=(3, 8, 8)).event_shape
+        torch.Size([3, 8, 8])
+    """
+    shape = _image("realnvp_multiscale", event_shape, scales, halvings=scales - 1)
+    shape_at_the_end = [size >> (scales - 1) for size in shape[1:]]
+    if shape_at_the_end == [1, 1]:
+        raise ValueError(
+            f"realnvp_multiscale with scales={scales} brings event_shape {shape} down to one pixel, where no "
+            "checkerboard can act: take one scale fewer."
+        )
+    stack = realnvp_scales(shape, scales, hidden, context_features)
+    return _flow(stack, shape, context_features, base)
+
+
+def glow(
+    event_shape: Sequence[int] = (1, 4, 4),
+    layers: int = 2,
+    scales: int = 2,
+    hidden: Sequence[int] = (16,),
+    context_features: int = 0,
+    mix: Callable[[int], Bijection] = ConvolutionLU,
+    base: Base | None = None,
+) -> Flow:
+    r"""Glow: flow steps of actnorm, 1×1 convolution and coupling on several scales, with split priors.
+
+    With labels as context, such as one-hot rows, it is class-conditional: every coupling and every
+    split prior sees them.
+
+    Args:
+        event_shape: ``(C, H, W)`` with H and W multiples of :math:`2^{\mathrm{scales}}`.
+        layers: the number of flow steps on each scale.
+        scales: the number of scales; half of the channels are factored out between them.
+        hidden: channels of each conditioner's residual blocks.
+        context_features: length of the vector that conditions each image; 0 for none.
+        mix: makes the layer that mixes a given number of channels, such as
+            :class:`~flowlib.convolution.ConvolutionLU` or :class:`~flowlib.convolution.Convolution1x1`.
+        base: the base density; a standard normal if not given.
+
+    Raises:
+        ValueError: if ``event_shape`` is no image, or too small for so many scales, or ``layers`` is
+            not positive.
+
+    Example:
+        >>> glow(event_shape=(1, 8, 8), scales=3, context_features=10).event_shape
+        torch.Size([1, 8, 8])
+    """
+    shape = _image("glow", event_shape, scales, halvings=scales)
+    stack = glow_scales(shape, scales, len(_layers(layers)), hidden, context_features, mix)
+    return _flow(stack, shape, context_features, base)
+
+
+def maf(
+    event_shape: int | Sequence[int] = (2,),
+    layers: int = 3,
+    hidden: Sequence[int] = (64, 64),
+    context_features: int = 0,
+    base: Base | None = None,
+) -> Flow:
+    r"""MAF: affine autoregressive layers, each in the order reversed to the last; density in one pass.
+
+    Args:
+        event_shape: ``(d,)``.
+        layers: the number of layers.
+        hidden: widths inside each masked network; d − 1 or more keep every dependency.
+        context_features: length of the vector that conditions each point; 0 for none.
+        base: the base density; a standard normal if not given.
+
+    Raises:
+        ValueError: if ``event_shape`` is not one size, or ``layers`` is not positive.
+
+    Example:
+        >>> maf(event_shape=5, layers=3).event_shape
+        torch.Size([5])
+    """
+    (d,) = _vector("maf", event_shape)
+    stack = [AffineAutoregressive(d, hidden, context_features, _order(d, k)) for k in _layers(layers)]
+    return _flow(stack, (d,), context_features, base)
+
+
+def iaf(
+    event_shape: int | Sequence[int] = (2,),
+    layers: int = 3,
+    hidden: Sequence[int] = (64, 64),
+    context_features: int = 0,
+    base: Base | None = None,
+) -> Flow:
+    r"""IAF: the inverse of :func:`maf`, with samples in one pass; arguments and errors as there.
+
+    Example:
+        >>> iaf(event_shape=5, layers=3).event_shape
+        torch.Size([5])
+    """
+    (d,) = _vector("iaf", event_shape)
+    stack = [
+        Inverse(AffineAutoregressive(d, hidden, context_features, _order(d, k))) for k in _layers(layers)
+    ]
+    return _flow(stack, (d,), context_features, base)
+
+
+def spline(
+    event_shape: int | Sequence[int] = (2,),
+    layers: int = 4,
+    hidden: Sequence[int] = (64, 64),
+    context_features: int = 0,
+    base: Base | None = None,
+    bins: int = 6,
+    box: float = 4.0,
+) -> Flow:
+    r"""Couplings by rational-quadratic splines, with alternating masks.
+
+    Args:
+        event_shape: ``(d,)`` with d ≥ 2.
+        layers: the number of couplings.
+        hidden: widths inside each conditioner.
+        context_features: length of the vector that conditions each point; 0 for none.
+        base: the base density; a standard normal if not given.
+        bins: the number of pieces of each spline.
+        box: points move inside :math:`[-\mathrm{box}, \mathrm{box}]^d`, so bring the data there.
+
+    Raises:
+        ValueError: if ``event_shape`` is not one size or is 1, or a size is not positive.
+
+    Example:
+        >>> spline(event_shape=3, layers=2).event_shape
+        torch.Size([3])
+    """
+    shape = _coupled("spline", _vector("spline", event_shape))
+    stack = [
+        SplineCoupling(
+            _mask(shape, k), _conditioner(shape, 3 * bins - 1, hidden, context_features), bins, box
+        )
+        for k in _layers(layers)
+    ]
+    return _flow(stack, shape, context_features, base)
+
+
+def spline_ar(
+    event_shape: int | Sequence[int] = (2,),
+    layers: int = 3,
+    hidden: Sequence[int] = (64, 64),
+    context_features: int = 0,
+    base: Base | None = None,
+    bins: int = 6,
+    box: float = 4.0,
+) -> Flow:
+    r"""Autoregressive splines, each layer in the order reversed to the last; arguments as in :func:`spline`.
+
+    Example:
+        >>> spline_ar(event_shape=3, layers=2).event_shape
+        torch.Size([3])
+    """
+    (d,) = _vector("spline_ar", event_shape)
+    stack = [
+        SplineAutoregressive(d, hidden, context_features, _order(d, k), bins, box) for k in _layers(layers)
+    ]
+    return _flow(stack, (d,), context_features, base)
+
+
+def wavelet(
+    event_shape: Sequence[int] = (1, 4, 4),
+    scales: int = 2,
+    layers: int = 2,
+    hidden: Sequence[int] = (16,),
+    context_features: int = 0,
+    base: Base | None = None,
+) -> WaveletFlow:
+    r"""Wavelet Flow: the coarsest image, then for each scale the Haar details given their average.
+
+    Args:
+        event_shape: ``(C, H, W)`` with H and W multiples of :math:`2^{\mathrm{scales}}`.
+        scales: the number of Haar transforms.
+        layers: the number of couplings on each scale.
+        hidden: channels of each conditioner's residual blocks.
+        context_features: length of the vector that conditions each image; 0 for none.
+        base: a standard normal, given or not: any other base would tie the scales together.
+
+    Raises:
+        ValueError: if ``event_shape`` is no image, or cannot be halved so often, or ``layers`` is not
+            positive, or ``base`` is not a standard normal of this shape.
+
+    Example:
+        >>> wavelet(event_shape=(3, 8, 8)).event_shape
+        torch.Size([3, 8, 8])
+    """
+    shape = _image("wavelet", event_shape, scales, halvings=scales)
+    flow = WaveletFlow(shape, scales, len(_layers(layers)), hidden, context_features)
+    if base is not None:
+        flow.base = _flow([], shape, context_features, base).base  # refuses another shape
+        if not isinstance(base, StandardNormal):
+            raise ValueError(
+                "wavelet needs a standard normal base, whose scales are independent, and base came as "
+                f"{type(base).__name__}; leave it out."
+            )
+    return flow
+
+
+def flowpp(
+    event_shape: int | Sequence[int] = (2,),
+    layers: int = 4,
+    hidden: Sequence[int] = (32, 32),
+    context_features: int = 0,
+    base: Base | None = None,
+    components: int = 8,
+    heads: int = 4,
+) -> Flow:
+    r"""Flow++: couplings by mixtures of logistics, with alternating masks.
+
+    Vectors get MLP conditioners, images ``(C, H, W)`` gated convolutions with self-attention and
+    checkerboards.
+
+    Args:
+        event_shape: ``(d,)`` with d ≥ 2, or ``(C, H, W)``.
+        layers: the number of couplings.
+        hidden: widths inside each conditioner; for images all equal.
+        context_features: length of the vector that conditions each point; 0 for none.
+        base: the base density; a standard normal if not given.
+        components: the number of logistics in each mixture.
+        heads: for images, how many attentions side by side; divides the widths.
+
+    Raises:
+        ValueError: if no coupling acts on ``event_shape``, or a size is not positive.
+
+    Example:
+        >>> flowpp(event_shape=(1, 4, 4), layers=2, hidden=(8,)).event_shape
+        torch.Size([1, 4, 4])
+    """
+    shape = _coupled("flowpp", event_shape)
+    outputs = (2 + 3 * components) * shape[0]
+
+    def conditioner() -> MLP | AttentionNet:
+        if len(shape) == 1:
+            return MLP(shape[0], outputs, hidden, context_features)
+        return AttentionNet(shape, outputs, hidden, heads, context_features)
+
+    stack = [MixtureCoupling(_mask(shape, k), conditioner(), components) for k in _layers(layers)]
+    return _flow(stack, shape, context_features, base)
+
+
 MODELS: dict[str, Callable[..., Flow]] = {
     "linear": linear,
     "planar": planar,
     "radial": radial,
     "nice": nice,
     "realnvp": realnvp,
+    "maf": maf,
+    "iaf": iaf,
+    "spline": spline,
+    "spline_ar": spline_ar,
+    "realnvp_multiscale": realnvp_multiscale,
+    "glow": glow,
+    "wavelet": wavelet,
+    "flowpp": flowpp,
 }
 
 
@@ -194,9 +467,29 @@ def _coupled(name: str, event_shape: int | Sequence[int]) -> tuple[int, ...]:
     return shape
 
 
+def _image(name: str, event_shape: Sequence[int], scales: int, halvings: int) -> tuple[int, int, int]:
+    if not isinstance(scales, int) or scales < 1:
+        raise ValueError(f"scales must be a whole number, 1 or more, and came as {scales!r}.")
+    shape = _sizes(event_shape)
+    if len(shape) != 3:
+        raise ValueError(f"{name} takes images, event_shape=(C, H, W), and event_shape came as {shape}.")
+    channels, height, width = shape
+    if height % 2**halvings or width % 2**halvings:
+        raise ValueError(
+            f"{name} with scales={scales} halves an image {halvings} times, so event_shape must have H and W "
+            f"that are multiples of {2**halvings}; it came as {shape}. Take fewer scales, or pad the images."
+        )
+    return channels, height, width
+
+
 def _mask(shape: tuple[int, ...], k: int) -> torch.Tensor:
     """The mask of coupling k: what passed in one layer moves in the next."""
     return alternating_mask(shape[0], k % 2) if len(shape) == 1 else checkerboard_mask(shape, k % 2)
+
+
+def _order(d: int, k: int) -> range:
+    """The order of autoregressive layer k: what came first in one layer comes last in the next."""
+    return range(d) if k % 2 == 0 else range(d - 1, -1, -1)
 
 
 def _conditioner(
@@ -206,4 +499,19 @@ def _conditioner(
     return network(shape[0], outputs * shape[0], hidden, context_features)
 
 
-__all__ = ["MODELS", "linear", "nice", "planar", "radial", "realnvp"]
+__all__ = [
+    "MODELS",
+    "flowpp",
+    "glow",
+    "iaf",
+    "linear",
+    "maf",
+    "nice",
+    "planar",
+    "radial",
+    "realnvp",
+    "realnvp_multiscale",
+    "spline",
+    "spline_ar",
+    "wavelet",
+]

@@ -41,16 +41,28 @@ class Fault:
         place: file and function, such as ``"planar.py Planar.forward"``.
         right, wrong: the text there, which occurs once in the function, and what replaces it.
         model: the row of MODELS or of EXTRA_MODELS whose property tests must fail, or "reverse KL"
-            for those of training without data.
-        lecture: the number of the lecture that must fail.
+            for those of training without data, "dequantisation" and "augmentation" for those of layers
+            that draw, "wavelet scales" for those of single scales, or
+            "ffjord" for those of a map inverted only up to its solver's error.
+        lecture: the number of the lecture that must fail, or None for a layer that no lecture uses yet.
+        unwritten: with None, which lecture is missing, in words.
     """
 
     place: str
     right: str
     wrong: str
     model: str
-    lecture: str
+    lecture: str | None
+    unwritten: str = ""
 
+
+UNWRITTEN_08 = "lecture 8 is not written yet"
+UNWRITTEN_09 = "lecture 9 is not written yet"
+UNWRITTEN_10 = "lecture 10 is not written yet"
+UNWRITTEN_14 = "lecture 14 is not written yet"
+UNWRITTEN_11 = "lecture 11 is not written yet"
+UNWRITTEN_12 = "lecture 12 is not written yet"
+UNWRITTEN_13 = "lecture 13 is not written yet"
 
 FAULTS = [
     Fault("planar.py Planar.forward", ", torch.log1p(", ", -torch.log1p(", "planar", "06"),
@@ -75,11 +87,142 @@ FAULTS = [
     Fault("train.py fit_reverse_kl", ") - log_det", ") + log_det", "reverse KL", "06"),
     Fault("linear.py Triangular.forward", "self.log_d", "-self.log_d", "linear", "05"),
     Fault("linear.py Triangular.inverse", "-self.log_d", "self.log_d", "linear", "05"),
+    Fault("glow.py ActNorm.forward", "(pixels *", "(-pixels *", "glow", None, UNWRITTEN_09),
+    Fault("glow.py ActNorm.inverse", "(-pixels *", "(pixels *", "glow", None, UNWRITTEN_09),
+    Fault("glow.py ChannelCoupling.forward", ", sum_event(", ", -sum_event(", "glow", None, UNWRITTEN_09),
+    Fault("glow.py ChannelCoupling.inverse", ", -sum_event(", ", sum_event(", "glow", None, UNWRITTEN_09),
+    Fault(
+        "convolution.py Convolution1x1.forward",
+        "log_det = -",
+        "log_det = ",
+        "convolution",
+        None,
+        UNWRITTEN_09,
+    ),
+    Fault(
+        "convolution.py Convolution1x1.inverse",
+        "log_det = ",
+        "log_det = -",
+        "convolution",
+        None,
+        UNWRITTEN_09,
+    ),
+    Fault("convolution.py ConvolutionLU.forward", "(-_pixels", "(_pixels", "glow", None, UNWRITTEN_09),
+    Fault("convolution.py ConvolutionLU.inverse", "(_pixels", "(-_pixels", "glow", None, UNWRITTEN_09),
+    Fault("multiscale.py Squeeze.forward", "z.new_zeros(", "z.new_ones(", "glow", None, UNWRITTEN_08),
+    Fault("multiscale.py Squeeze.inverse", "x.new_zeros(", "x.new_ones(", "glow", None, UNWRITTEN_08),
+    Fault("multiscale.py OnChannels.forward", ", 1), log_det", ", 1), -log_det", "glow", None, UNWRITTEN_08),
+    Fault("multiscale.py OnChannels.inverse", ", 1), log_det", ", 1), -log_det", "glow", None, UNWRITTEN_08),
+    Fault(
+        "dequantize.py Dequantize.forward", "x, z[0:1]", "x, -z[0:1]", "dequantisation", None, UNWRITTEN_08
+    ),
+    Fault("dequantize.py Dequantize.forward", "+ log_q", "- log_q", "dequantisation", None, UNWRITTEN_08),
+    Fault(
+        "dequantize.py Dequantize.inverse", "z, -x[0:1]", "z, x[0:1]", "dequantisation", None, UNWRITTEN_08
+    ),
+    Fault("dequantize.py Dequantize.inverse", ") - log_q", ") + log_q", "dequantisation", None, UNWRITTEN_08),
+    Fault(
+        "dequantize.py VariationalDequantize._draw",
+        "-log_det",
+        "log_det",
+        "dequantisation",
+        None,
+        UNWRITTEN_08,
+    ),
+    Fault("dequantize.py Logit.forward", "log_slope = -far", "log_slope = far", "logit", None, UNWRITTEN_08),
+    Fault(
+        "dequantize.py Logit.inverse",
+        "- log_y - log_rest)",
+        "+ log_y - log_rest)",
+        "logit",
+        None,
+        UNWRITTEN_08,
+    ),
+    Fault(
+        "autoregressive.py Autoregressive.inverse",
+        "z, log_slopes.",
+        "z, -log_slopes.",
+        "maf",
+        None,
+        UNWRITTEN_10,
+    ),
+    Fault(
+        "autoregressive.py AffineAutoregressive.generate", "), log_s", "), -log_s", "maf", None, UNWRITTEN_10
+    ),
+    Fault(
+        "autoregressive.py AffineAutoregressive.normalise", ", -log_s", ", log_s", "maf", None, UNWRITTEN_10
+    ),
+    Fault("made.py MADE.solve", "torch.stack(", "-torch.stack(", "maf", None, UNWRITTEN_10),
+    Fault("spline.py SplineCoupling._move", ", log_slope.", ", -log_slope.", "spline", None, UNWRITTEN_10),
+    Fault("spline_curve.py rational_quadratic", "_log_slope(", "-_log_slope(", "spline", None, UNWRITTEN_10),
+    Fault(
+        "spline_curve.py inverse_rational_quadratic",
+        "-_log_slope(",
+        "_log_slope(",
+        "spline",
+        None,
+        UNWRITTEN_10,
+    ),
+    Fault(
+        "spline_curve.py _log_slope",
+        "torch.log1p(tilt)",
+        "-torch.log1p(tilt)",
+        "spline_ar",
+        None,
+        UNWRITTEN_10,
+    ),
+    Fault("spline_curve.py _log_slope", "- 2 *", "+ 2 *", "spline_ar", None, UNWRITTEN_10),
+    Fault(
+        "ffjord.py FFJORD._point_and_log_det",
+        ", state[:, -1]",
+        ", -state[:, -1]",
+        "ffjord",
+        None,
+        UNWRITTEN_14,
+    ),
+    Fault("ffjord.py FFJORD._velocity_and_trace", "(probe *", "(-probe *", "ffjord", None, UNWRITTEN_14),
+    Fault("ffjord.py FFJORD._velocity_and_trace", "(basis *", "(-basis *", "ffjord", None, UNWRITTEN_14),
+    Fault("flowpp.py MixtureCoupling.forward", "-(log_slope +", "(log_slope +", "flowpp", None, UNWRITTEN_11),
+    Fault("flowpp.py MixtureCoupling.inverse", "(log_slope +", "-(log_slope +", "flowpp", None, UNWRITTEN_11),
+    Fault(
+        "flowpp.py MixtureCoupling.inverse",
+        "log_slope + log",
+        "log_slope - log",
+        "flowpp",
+        None,
+        UNWRITTEN_11,
+    ),
+    Fault(
+        "logistic_mixture.py mixture_logit",
+        "- (log_above - log_total)",
+        "+ (log_above - log_total)",
+        "flowpp",
+        None,
+        UNWRITTEN_11,
+    ),
+    Fault("wavelet.py Haar.forward", "z.new_zeros(", "z.new_ones(", "wavelet", None, UNWRITTEN_13),
+    Fault("wavelet.py Haar.inverse", "x.new_zeros(", "x.new_ones(", "wavelet", None, UNWRITTEN_13),
+    Fault("wavelet.py _Affine.forward", "x, self", "x, -self", "wavelet", None, UNWRITTEN_13),
+    Fault("wavelet.py _Affine.inverse", "z, -self", "z, self", "wavelet", None, UNWRITTEN_13),
+    Fault(
+        "wavelet.py WaveletFlow.scale_log_prob",
+        ") + log_det",
+        ") - log_det",
+        "wavelet scales",
+        None,
+        UNWRITTEN_13,
+    ),
+    Fault("vflow.py Augment.forward", "x, self", "x, -self", "augmentation", None, UNWRITTEN_12),
+    Fault("vflow.py Augment.forward", ") + log_det", ") - log_det", "augmentation", None, UNWRITTEN_12),
+    Fault("vflow.py Augment.inverse", "log_det - ", "log_det + ", "augmentation", None, UNWRITTEN_12),
+    Fault("vflow.py Augment.inverse", "z, log_det - ", "z, -log_det - ", "augmentation", None, UNWRITTEN_12),
 ]
 
 # layers that no row of MODELS holds, as a flow on the plane
 EXTRA_MODELS: dict[str, Callable[[ModuleType], Callable]] = {
     "permute": lambda flowlib: lambda: flowlib.Flow(flowlib.Permute([1, 0]), flowlib.StandardNormal(2)),
+    "convolution": lambda flowlib: lambda: flowlib.Flow(flowlib.Convolution1x1(2), flowlib.StandardNormal(2)),
+    "logit": lambda flowlib: lambda: flowlib.Flow(flowlib.Logit(0.05), flowlib.StandardNormal(2)),
 }
 
 TRAINERS = {"fit", "fit_reverse_kl"}
@@ -156,6 +299,26 @@ def property_tests(flowlib: ModuleType, model: str) -> None:
     """Run what tests/flowlib says about every log-determinant, on one model."""
     if model == "reverse KL":
         load("test_train.py").test_reverse_kl_reaches_minus_log_z(5.0)
+        return
+    if model == "dequantisation":  # no bijection of real numbers: its own tests
+        tests = load("test_dequantize.py")
+        tests.test_the_formula_with_the_draws_of_the_global_generator()
+        tests.test_q_is_the_density_of_the_draws()
+        tests.test_the_integers_come_back_and_the_log_dets_cancel(tests.variational, torch.float64)
+        return
+    if model == "ffjord":  # inverted only up to its solver's error: its own tests, in float64
+        torch.set_default_dtype(torch.float64)
+        tests = load("test_ffjord.py")
+        tests.test_a_linear_velocity_gives_the_matrix_exponential()
+        tests.test_the_estimate_is_unbiased_with_the_variance_of_theory("rademacher")
+        return
+    if model == "wavelet scales":  # one term of the log-likelihood at a time
+        torch.set_default_dtype(torch.float64)
+        load("test_wavelet.py").test_the_scales_sum_to_the_whole(0)
+        return
+    if model == "augmentation":  # no bijection: its own test
+        torch.set_default_dtype(torch.float64)
+        load("test_vflow.py").test_q_is_the_density_of_the_draws()
         return
     if model in EXTRA_MODELS:
         flowlib.MODELS[model] = EXTRA_MODELS[model](flowlib)
@@ -262,7 +425,7 @@ def test_a_wrong_sign_fails_a_property_test(fault, copy):
         property_tests(flowlib, fault.model)
 
 
-@pytest.mark.parametrize("lecture", sorted({fault.lecture for fault in FAULTS}))
+@pytest.mark.parametrize("lecture", sorted({fault.lecture for fault in FAULTS if fault.lecture}))
 def test_the_lecture_holds_on_a_faithful_copy(lecture, copy, monkeypatch):
     with imported_from(copy):
         run_lecture(lecture, monkeypatch, TRAINERS)
@@ -270,6 +433,9 @@ def test_the_lecture_holds_on_a_faithful_copy(lecture, copy, monkeypatch):
 
 @every_fault
 def test_a_wrong_sign_fails_a_lecture(fault, copy, monkeypatch):
+    if fault.lecture is None:
+        assert fault.unwritten, "a fault without a lecture says which one is not written yet"
+        pytest.skip(fault.unwritten)
     plant(fault, copy / "flowlib")
     with imported_from(copy) as flowlib, pytest.raises(flowlib.check.CheckFailed):
         run_lecture(fault.lecture, monkeypatch, TRAINERS - {fault.place.split()[1]})
