@@ -121,9 +121,10 @@ class VFlow(Flow):
         \log p(x) = \log \int p(x, e) \, de
         \ge \mathbb E_{q(e \mid x)} \bigl[ \log p(x, e) - \log q(e \mid x) \bigr]
 
-    The gap is :math:`\mathrm{KL}\bigl(q(e \mid x) \,\Vert\, p(e \mid x)\bigr)`. :meth:`~flowlib.flow.Flow.log_prob`
-    is the bracket at one draw: its mean is the bound, so ``is_exact`` is False, and to train with it is to
-    train the bound. More draws tighten it: see :meth:`importance_log_prob`.
+    The gap is :math:`\mathrm{KL}\bigl(q(e \mid x) \,\Vert\, p(e \mid x)\bigr)`.
+    :meth:`~flowlib.flow.Flow.log_prob` is the bracket at one draw: its mean is the bound, so ``is_exact``
+    is False, and to train with it is to train the bound. More draws tighten it: see
+    :meth:`importance_log_prob`.
 
     Samples are exact: :math:`(x, e)` from the flow, less e. With them, ``sample_and_log_prob`` returns the
     same bracket for an e from :math:`p(e \mid x)` instead of q. Its mean lies *above* :math:`\log p(x)`, so
