@@ -8,11 +8,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup
 from playwright.sync_api import Browser, sync_playwright
+from sphinx.application import Sphinx
+from sphinx.util.docutils import docutils_namespace
 
 ROOT = Path(__file__).parents[2]
 QUIET = [
@@ -24,6 +27,20 @@ QUIET = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+
+def build_small_book(source: Path, out: Path, *extensions: str) -> str:
+    """Build a folder of pages with some of the book's own extensions; return the warnings."""
+    settings = {
+        "extensions": ["myst_nb", "sphinx.ext.mathjax", "plain_forms", *extensions],
+        "myst_enable_extensions": ["dollarmath", "colon_fence"],
+        "nb_execution_mode": "off",
+        "html_theme": "basic",
+    }
+    warnings = StringIO()
+    with docutils_namespace():
+        Sphinx(source, None, out, out / ".doctrees", "html", settings, StringIO(), warnings).build()
+    return warnings.getvalue()
 
 
 @pytest.fixture(scope="session")

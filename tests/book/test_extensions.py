@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import sys
-from io import StringIO
 from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup
-from sphinx.application import Sphinx
-from sphinx.util.docutils import docutils_namespace
 
-from tests.book.conftest import ROOT
+from tests.book.conftest import ROOT, build_small_book
 
 LECTURE = r"""
 # 6. A lecture
@@ -55,16 +52,8 @@ def build(folder: Path, errata: str = f"[{ERRATUM}]", terms: str = f"[{TERM}]") 
     }.items():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_text(text, "utf-8")
-    settings = {
-        "extensions": ["myst_nb", "sphinx.ext.mathjax", "plain_forms", "course_pages"],
-        "myst_enable_extensions": ["dollarmath", "colon_fence"],
-        "nb_execution_mode": "off",
-        "html_theme": "basic",
-    }
-    warnings = StringIO()
-    with docutils_namespace():
-        Sphinx(source, None, out, out / ".doctrees", "html", settings, StringIO(), warnings).build()
-    return out, warnings.getvalue()
+    warnings = build_small_book(source, out, "course_pages")
+    return out, warnings
 
 
 @pytest.fixture(autouse=True)

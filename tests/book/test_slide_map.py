@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from io import StringIO
 from itertools import groupby
 from pathlib import Path
 
@@ -12,10 +11,8 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from sphinx.application import Sphinx
-from sphinx.util.docutils import docutils_namespace
 
-from tests.book.conftest import ROOT
+from tests.book.conftest import ROOT, build_small_book
 from tools.formulas import all_formulas
 
 ROWS = yaml.safe_load((ROOT / "book" / "slides.yml").read_text("utf-8"))
@@ -135,16 +132,8 @@ def build(folder: Path, slides: str) -> tuple[str, str]:
     (source / "index.md").write_text("# Start\n\n```{toctree}\nnbs/06_lecture\nmap\n```\n", "utf-8")
     (source / "map.md").write_text("# Map\n\n```{slide-map} A\n```\n\n```{formula-list}\n```\n", "utf-8")
     (source / "book" / "slides.yml").write_text(slides, "utf-8")
-    settings = {
-        "extensions": ["myst_nb", "sphinx.ext.mathjax", "plain_forms", "slide_map"],
-        "myst_enable_extensions": ["dollarmath", "colon_fence"],
-        "nb_execution_mode": "off",
-        "html_theme": "basic",
-    }
-    warnings = StringIO()
-    with docutils_namespace():
-        Sphinx(source, None, out, out / ".doctrees", "html", settings, StringIO(), warnings).build()
-    return (out / "map.html").read_text("utf-8"), warnings.getvalue()
+    warnings = build_small_book(source, out, "slide_map")
+    return (out / "map.html").read_text("utf-8"), warnings
 
 
 ROW = '{deck: A, slide: "A slide", row: "One is one.", tags: ["6.1"], code: flowlib.flow.Flow.log_prob}'
