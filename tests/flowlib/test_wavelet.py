@@ -10,8 +10,6 @@ from torch import nn
 
 from flowlib import check
 from flowlib.bases import StandardNormal, UniformBox
-from flowlib.bijection import Compose
-from flowlib.flow import Flow
 from flowlib.models import wavelet
 from flowlib.train import fit
 from flowlib.wavelet import Haar, WaveletFlow
@@ -267,23 +265,3 @@ def test_it_compiles_without_a_graph_break():
     flow, x = pyramid(), torch.randn(3, *EVENT)
     compiled = torch.compile(flow, backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(x), flow(x), atol=1e-12, rtol=0)
-
-
-def test_a_few_seconds_of_training_beat_the_best_gaussian_by_0_4_bits_per_dimension():
-    pytest.importorskip("sklearn")
-    from flowlib.data import digits
-    from flowlib.dequantize import Dequantize, Logit, bits_per_dim
-
-    torch.set_default_dtype(torch.float32)
-    train, test = (digits(split)[0].float() for split in ("train", "test"))
-
-    spread = torch.cat([train + torch.rand(train.shape) for _ in range(10)]).flatten(1).double()
-    gaussian = torch.distributions.MultivariateNormal(spread.mean(0), spread.T.cov())
-    best = bits_per_dim(gaussian.log_prob((test + torch.rand(test.shape)).flatten(1).double()), 64).mean()
-
-    model = wavelet(event_shape=(1, 8, 8), layers=4, hidden=(32,))
-    flow = Flow(Compose([*model.bijection, Logit(0.05), Dequantize(17)]), model.base)
-    fit(flow, train, steps=100, batch_size=128, lr=5e-3, progress=False)
-    with torch.no_grad():
-        ours = bits_per_dim(flow.log_prob(test), 64).mean()
-    assert ours < best - 0.4
