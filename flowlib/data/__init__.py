@@ -1,25 +1,31 @@
-"""Data of the course: two-dimensional densities with exact answers, and small images."""
+"""Data of the course: two-dimensional densities with exact answers, and images."""
 
+from flowlib.data.cifar import cifar10
+from flowlib.data.datasets import DATASETS, DENSITIES, Dataset, load_dataset
 from flowlib.data.density import Density
 from flowlib.data.energies import U1, U2, U3, U4
-from flowlib.data.images import digits
+from flowlib.data.folders import folder
+from flowlib.data.idx import mnist
+from flowlib.data.images import digits, patches
 from flowlib.data.toys import Checkerboard, EightGaussians, Rings, TwoMoons
 
-#: every density under its name, each a class that is called without arguments
-DENSITIES: dict[str, type[Density]] = {
-    density.__name__: density for density in (EightGaussians, TwoMoons, Rings, Checkerboard, U1, U2, U3, U4)
-}
-
 __all__ = [
+    "DATASETS",
     "DENSITIES",
     "U1",
     "U2",
     "U3",
     "U4",
     "Checkerboard",
+    "Dataset",
     "Density",
     "EightGaussians",
     "Rings",
     "TwoMoons",
+    "cifar10",
     "digits",
+    "folder",
+    "load_dataset",
+    "mnist",
+    "patches",
 ]

@@ -269,5 +269,5 @@ def test_digits_say_what_to_install(monkeypatch):
 
 
 def test_importing_the_data_needs_no_scikit_learn():
-    code = "import sys, flowlib.data; assert not {'sklearn', 'matplotlib'} & set(sys.modules)"
+    code = "import sys, flowlib.data; assert not {'sklearn', 'matplotlib', 'pooch', 'PIL', 'requests'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,113 @@
+r"""One door to every data set of the course: a name in, training and test points out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from flowlib.data.cifar import cifar10
+from flowlib.data.density import Density
+from flowlib.data.energies import U1, U2, U3, U4
+from flowlib.data.folders import folder
+from flowlib.data.idx import mnist
+from flowlib.data.images import digits, patches
+from flowlib.data.toys import Checkerboard, EightGaussians, Rings, TwoMoons
+
+#: every density under its name, each a class that is called without arguments
+DENSITIES: dict[str, type[Density]] = {
+    density.__name__: density for density in (EightGaussians, TwoMoons, Rings, Checkerboard, U1, U2, U3, U4)
+}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset:
+    r"""Training and test points of one data set, with what a flow has to know of them.
+
+    Attributes:
+        name: the name under which it was loaded.
+        train, test: points ``(N, 2)`` of the default dtype, or images ``(N, C, H, W)`` of whole numbers
+            (uint8, and int64 for the digits), on the CPU. A flow takes images as floats: ``train.float()``.
+        levels: for images the number L of levels, whose pixels are 0, 1, …, L−1, as ``Dequantize`` takes it;
+            None for points of a density.
+        train_labels, test_labels: int64, shape ``(N,)``; None where there are none.
+    """
+
+    name: str
+    train: Tensor
+    test: Tensor
+    levels: int | None = None
+    train_labels: Tensor | None = None
+    test_labels: Tensor | None = None
+
+    def __repr__(self) -> str:
+        kind = "points" if self.levels is None else f"images of {self.levels} levels"
+        shape = tuple(self.train.shape[1:])
+        return f"Dataset({self.name}: {len(self.train)} + {len(self.test)} {kind}, each {shape})"
+
+
+def load_dataset(name: str, root: str | Path | None = None, size: int = 32) -> Dataset:
+    r"""Load a data set by its name, split into training and test points that are the same on every call.
+
+    Args:
+        name: a key of ``DATASETS``: a density of the plane by its name in lower case, such as
+            ``"eight_gaussians"`` (20,000 training and 5,000 test points, drawn with a fixed seed), or
+            ``"digits"``, ``"patches"``, ``"mnist"``, ``"cifar10"``; or ``"folder:PATH"`` for a folder.
+        root: where downloaded files are kept, as for :func:`mnist`.
+        size: height and width of the images of ``"patches"`` and ``"folder:PATH"``; the others have theirs.
+
+    Raises:
+        ValueError: if there is no data set of that name, and whatever the data set itself refuses.
+
+    Example:
+        >>> load_dataset("two_moons")
+        Dataset(two_moons: 20000 + 5000 points, each (2,))
+        >>> load_dataset("digits")
+        Dataset(digits: 1437 + 360 images of 17 levels, each (1, 8, 8))
+    """
+    kind, colon, path = name.partition(":")
+    if kind == "folder" and colon:
+        if not path:
+            raise ValueError(
+                '"folder:" lacks the path of the folder: write it after the colon, "folder:PATH".'
+            )
+        return _images(name, partial(folder, path, size), 256)
+    if name not in DATASETS:
+        raise ValueError(
+            f"There is no data set {name!r}; choose one of {', '.join(DATASETS)}, or folder:PATH for a "
+            "folder of images."
+        )
+    return DATASETS[name](root=root, size=size)
+
+
+def _images(name: str, load: Callable[[str], tuple[Tensor, Tensor]], levels: int) -> Dataset:
+    (train, train_labels), (test, test_labels) = load("train"), load("test")
+    return Dataset(name, train, test, levels, train_labels, test_labels)
+
+
+def _points(name: str, density: type[Density], root: str | Path | None, size: int) -> Dataset:
+    generator = torch.Generator().manual_seed(0)
+    train, test = (density().sample(n, generator) for n in (20_000, 5_000))
+    return Dataset(name, train, test)
+
+
+def _snake_case(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+
+
+#: every data set under its name, each a function of ``root`` and ``size`` as :func:`load_dataset` has them
+DATASETS: dict[str, Callable[..., Dataset]] = {
+    **{_snake_case(name): partial(_points, _snake_case(name), cls) for name, cls in DENSITIES.items()},
+    "digits": lambda root, size: _images("digits", digits, 17),
+    "patches": lambda root, size: _images("patches", partial(patches, size), 256),
+    "mnist": lambda root, size: _images("mnist", partial(mnist, root=root), 256),
+    "cifar10": lambda root, size: _images("cifar10", partial(cifar10, root=root), 256),
+}
+
+
+__all__ = ["DATASETS", "DENSITIES", "Dataset", "load_dataset"]
