@@ -1,4 +1,4 @@
-r"""Pictures of flows in two dimensions, readable on light and dark pages and by colour-blind readers.
+r"""Pictures of flows in the plane and of images, readable on light and dark pages and by colour-blind eyes.
 
 Every function draws into the Axes it is given, or into a new figure, and returns the Axes so that
 the caller can title them. Tensors come from any device and in any precision. In a notebook, end
@@ -311,6 +311,62 @@ def loss(history: Any, ax: Axes | None = None, entropy: float | None = None) -> 
     return ax
 
 
+def images(
+    x: Tensor,
+    ax: Axes | None = None,
+    columns: int | None = None,
+    low: float = 0.0,
+    high: float | None = None,
+) -> Axes:
+    """Draw images side by side, row after row, with a white pixel between neighbours.
+
+    Values are clipped to [low, high]: ``low`` is black and ``high`` is white, or full colour.
+
+    Args:
+        x: the images, shape ``(N, C, H, W)``: grey with C = 1, red, green and blue with C = 3.
+        ax: where to draw; a new figure if not given.
+        columns: images in a row; 10 if not given, or all of them if there are fewer.
+        low, high: the range that is shown; ``high`` is the largest value if not given.
+
+    Raises:
+        ValueError: if ``x`` has another shape, holds no image or a value that is not finite; if
+            ``columns`` is not a positive whole number; if ``high`` does not lie above ``low``.
+
+    Example:
+        >>> ax = images(torch.arange(48.0).reshape(3, 1, 4, 4))
+        >>> ax.images[0].get_size()  # three tiles of 4 x 4 and two gaps
+        (4, 14)
+        >>> plt.close(ax.figure)
+    """
+    x = torch.as_tensor(x).detach().double().cpu()
+    if x.dim() != 4 or x.shape[1] not in (1, 3) or not x.numel():
+        raise ValueError(
+            "x must have shape (N, C, H, W), with C = 1 for grey or 3 for colour, and came as "
+            f"{tuple(x.shape)}."
+        )
+    if not x.isfinite().all():
+        raise ValueError("x holds NaN or infinity, which has no shade; remove or repair those images first.")
+    columns = min(len(x), 10) if columns is None else columns
+    if columns < 1:
+        raise ValueError(f"columns must be a positive whole number and came as {columns!r}.")
+    if high is None:
+        high = float(x.max()) if x.max() > low else low + 1  # nothing above low: all is black
+    if not high > low:
+        raise ValueError(f"high must lie above low; they came as high={high:g} and low={low:g}.")
+    n, _, height, width = x.shape
+    rows = -(-n // columns)
+    sheet = np.ones((rows * (height + 1) - 1, columns * (width + 1) - 1, 3))
+    shades = ((x - low) / (high - low)).clamp(0, 1).permute(0, 2, 3, 1).numpy()
+    for k, tile in enumerate(shades):
+        top, left = k // columns * (height + 1), k % columns * (width + 1)
+        sheet[top : top + height, left : left + width] = tile
+    ax = ax or panels(1, aspect=sheet.shape[0] / sheet.shape[1])[1][0]
+    ax.imshow(sheet)
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    return ax
+
+
 _QUADRANTS = [COLOURS[4], COLOURS[5], COLOURS[2], COLOURS[3]]
 
 
@@ -349,4 +405,14 @@ def _frame(ax: Axes, box: Box | None) -> Axes:
     return ax
 
 
-__all__ = ["COLOURS", "density", "loss", "panels", "samples", "trajectory", "use_style", "warped_grid"]
+__all__ = [
+    "COLOURS",
+    "density",
+    "images",
+    "loss",
+    "panels",
+    "samples",
+    "trajectory",
+    "use_style",
+    "warped_grid",
+]

@@ -234,6 +234,55 @@ def test_a_trajectory_that_cannot_be_drawn_is_refused(flow):
             plots.trajectory(flow, 5, BOX, steps=steps)
 
 
+# --- images -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float32, torch.float64, torch.bfloat16])
+def test_images_stand_row_after_row_with_white_between(dtype):
+    x = torch.arange(5).reshape(5, 1, 1, 1).expand(5, 1, 2, 3).to(dtype)
+    seen = shown(plots.images(x, columns=3, high=8))
+    wanted = np.ones((5, 11))
+    for k, (row, column) in enumerate([(0, 0), (0, 4), (0, 8), (3, 0), (3, 4)]):
+        wanted[row : row + 2, column : column + 3] = k / 8
+    assert np.array_equal(seen, np.repeat(wanted[:, :, None], 3, 2))
+
+
+def test_an_image_is_not_turned_and_keeps_its_colours():
+    x = torch.rand(2, 3, 4, 5, requires_grad=True)
+    seen = shown(plots.images(x, high=1.0))
+    assert seen.shape == (4, 11, 3)
+    assert np.allclose(seen[:, 6:], x[1].detach().permute(1, 2, 0).numpy())
+    assert plots.images(x).images[0].origin == "upper"
+
+
+def test_images_are_clipped_to_their_range(caplog):
+    x = torch.tensor([-9.0, -1.0, 1.0, 3.0, 9.0]).reshape(1, 1, 1, 5)
+    assert shown(plots.images(x, low=-1, high=3))[0, :, 0].tolist() == [0, 0, 0.5, 1, 1]
+    assert shown(plots.images(x))[0, :, 0] == pytest.approx([0, 0, 1 / 9, 1 / 3, 1])
+    assert shown(plots.images(0 * x)).max() == 0
+    assert not caplog.records  # matplotlib clips too, but complains, and a notebook would show it
+
+
+def test_ten_images_fit_in_a_row():
+    sizes = {n: shown(plots.images(torch.zeros(n, 1, 2, 2))).shape[:2] for n in (1, 4, 10, 11)}
+    assert sizes == {1: (2, 2), 4: (2, 11), 10: (2, 29), 11: (5, 29)}
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (1, 4, 4), (2, 2, 4, 4), (0, 1, 4, 4), (1, 1, 0, 4)])
+def test_what_is_no_image_is_refused(shape):
+    with pytest.raises(ValueError, match=r"x must have shape \(N, C, H, W\), with C = 1 for grey or 3"):
+        plots.images(torch.zeros(shape))
+
+
+def test_images_that_cannot_be_drawn_are_refused():
+    with pytest.raises(ValueError, match="x holds NaN or infinity"):
+        plots.images(torch.full((1, 1, 2, 2), torch.inf))
+    with pytest.raises(ValueError, match="columns must be a positive whole number and came as 0"):
+        plots.images(torch.zeros(1, 1, 2, 2), columns=0)
+    with pytest.raises(ValueError, match="high must lie above low; they came as high=0 and low=0"):
+        plots.images(torch.zeros(1, 1, 2, 2), high=0.0)
+
+
 # --- loss, panels, style --------------------------------------------------------------------
 
 
@@ -265,12 +314,13 @@ def test_panels_that_cannot_be_drawn_are_refused():
 
 
 def test_every_function_draws_into_the_axes_it_is_given(flow):
-    figure, axes = plots.panels(4)
+    figure, axes = plots.panels(5)
     drawn = [
         plots.density(flow, BOX, axes[0], n=10),
         plots.samples(torch.zeros(3, 2), axes[1]),
         plots.warped_grid(lambda z: z, BOX, axes[2], n=2),
         plots.loss([1.0, 0.5], axes[3]),
+        plots.images(torch.zeros(1, 1, 2, 2), axes[4]),
     ]
     assert drawn == list(axes)
     assert plt.get_fignums() == [figure.number]
