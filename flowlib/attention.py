@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import glu, layer_norm, scaled_dot_product_attention, silu
 
-from flowlib.nets import _check_widths, _zero
+from flowlib.nets import Conditioner, _check_widths, _zero
 
 
-class AttentionNet(nn.Module):
+class AttentionNet(Conditioner):
     r"""Gated convolutions and self-attention, in turn, with a last layer that starts at zero.
 
     .. math::
@@ -80,7 +80,7 @@ class AttentionNet(nn.Module):
         self.blocks = nn.ModuleList(block for pair in blocks for block in pair)
         self.last = _zero(nn.Conv2d(hidden[0], out_channels, 3, padding=1))
 
-    def forward(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+    def compute(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         if z.shape[1:] != self.event_shape:
             raise ValueError(
                 f"The images have shape {tuple(z.shape)}; the network was built for (B, *event_shape) with "

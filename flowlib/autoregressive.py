@@ -126,8 +126,9 @@ class AffineAutoregressive(Autoregressive):
         return (x - shift) * torch.exp(-log_scale), -log_scale
 
     def _scale_and_shift(self, raw: Tensor) -> tuple[Tensor, Tensor]:
-        log_scale, shift = raw.unbind(-1)
-        return self.bound * torch.tanh(log_scale / self.bound), shift
+        log_scale, shift = raw.movedim(-1, 0)
+        # as in AffineCoupling: tanh(a) = 2 σ(2a) - 1
+        return (torch.sigmoid(log_scale * (2 / self.bound)) - 0.5) * (2 * self.bound), shift
 
 
 __all__ = ["AffineAutoregressive", "Autoregressive"]

@@ -12,51 +12,16 @@ differential equation can be solved backwards in time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from flowlib.bijection import Bijection
-from flowlib.nets import MLP
 from flowlib.ode import Dopri5, RungeKutta
+from flowlib.velocity import Velocity, exact_trace
 
 TRACES = ("exact", "gaussian", "rademacher")
-
-
-class Velocity(nn.Module):
-    r"""The velocity :math:`v(z, t, \mathrm{context})` as a multilayer perceptron that sees the time.
-
-    It ends in a layer of zeros, so that a new flow is the identity. With tanh, its default, it is
-    bounded: no point runs away, and distant points all but keep their volume.
-
-    Shapes: points ``(B, d)``, velocities ``(B, d)``; the time is a number.
-
-    Args:
-        d: the dimension.
-        hidden: widths of the hidden layers.
-        context_features: length of the context; 0 for none.
-        activation: a class of smooth elementwise modules.
-
-    Example:
-        >>> import torch
-        >>> Velocity(2, hidden=(16,))(torch.ones(5, 2), 0.5).shape
-        torch.Size([5, 2])
-    """
-
-    def __init__(
-        self,
-        d: int,
-        hidden: Sequence[int] = (64, 64),
-        context_features: int = 0,
-        activation: Callable[[], nn.Module] = nn.Tanh,
-    ) -> None:
-        super().__init__()
-        self.net = MLP(d + 1, d, hidden, context_features, activation)
-
-    def forward(self, z: Tensor, t: float | Tensor, context: Tensor | None = None) -> Tensor:
-        time = torch.as_tensor(t, dtype=z.dtype, device=z.device).expand(len(z), 1)
-        return self.net(torch.cat([z, time], 1), context)
 
 
 class FFJORD(Bijection):
@@ -72,8 +37,10 @@ class FFJORD(Bijection):
     ``inverse`` undoes ``forward``, and the log-determinant is that of the map, only to within what
     :meth:`solver_error` estimates, which is far above rounding for few steps in float64.
 
-    The trace is exact, at the cost of d directional derivatives of the velocity (forward-mode
-    automatic differentiation), or Hutchinson's estimate at the cost of one,
+    The trace is exact, or Hutchinson's estimate. The exact one is that of the velocity's own
+    ``with_trace`` where it has one (for :class:`Velocity` it costs about as much as
+    the velocity itself), else it costs d directional derivatives of the velocity (forward-mode
+    automatic differentiation). The estimate costs one,
 
     .. math::
         \operatorname{tr} A = \mathbb E\left[\varepsilon^\top A\,\varepsilon\right], \qquad
@@ -87,6 +54,8 @@ class FFJORD(Bijection):
 
     Args:
         velocity: called as ``velocity(z, t, context)``; returns the shape of ``z``, each row on its own.
+            Its method ``with_trace(context)``, if it has one, returns a function of ``(z, t)`` that gives
+            the velocity and its trace.
         trace: ``"exact"``, or the probe's distribution: ``"gaussian"`` or ``"rademacher"`` (±1, of the
             smaller variance).
         solver: :class:`~flowlib.ode.RungeKutta` (8 steps if not given) or :class:`~flowlib.ode.Dopri5`.
@@ -172,9 +141,10 @@ class FFJORD(Bijection):
                 "use Dopri5(adjoint=False), or context.detach()."
             )
 
+        velocity_and_trace = self._velocity_and_trace(context, probe)
+
         def slope(t: float | Tensor, state: Tensor) -> Tensor:
-            z = state[:, :-1].reshape(points.shape)
-            velocity, trace = self._velocity_and_trace(z, t, context, probe)
+            velocity, trace = velocity_and_trace(state[:, :-1].reshape(points.shape), t)
             return torch.cat([velocity.flatten(1), trace[:, None]], 1)
 
         state = torch.cat([points.flatten(1), points.new_zeros(len(points), 1)], 1)
@@ -188,11 +158,13 @@ class FFJORD(Bijection):
         return state[:, :-1].reshape(points.shape), state[:, -1]
 
     def _velocity_and_trace(
-        self, z: Tensor, t: float | Tensor, context: Tensor | None, probe: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        r"""The velocity and the trace of :math:`\partial v/\partial z`, or its estimate with the probe."""
+        self, context: Tensor | None, probe: Tensor | None
+    ) -> Callable[[Tensor, float | Tensor], tuple[Tensor, Tensor]]:
+        r"""The function from (z, t) to the velocity and the trace of :math:`\partial v/\partial z`."""
+        if probe is None and hasattr(self.velocity, "with_trace"):
+            return self.velocity.with_trace(context)
 
-        def field(z: Tensor) -> Tensor:
+        def checked(z: Tensor, t: float | Tensor) -> Tensor:
             velocity = self.velocity(z, t, context)
             if velocity.shape != z.shape:
                 raise ValueError(
@@ -201,17 +173,14 @@ class FFJORD(Bijection):
                 )
             return velocity
 
-        def along(direction: Tensor) -> tuple[Tensor, Tensor]:
-            velocity, derivative = torch.func.jvp(field, (z,), (direction.expand_as(z),))  # type: ignore[misc]
-            return velocity, derivative
-
-        if probe is not None:
-            velocity, derivative = along(probe)
+        def estimated(z: Tensor, t: float | Tensor) -> tuple[Tensor, Tensor]:
+            velocity, derivative = torch.func.jvp(lambda z: checked(z, t), (z,), (probe,))  # type: ignore[misc]
             return velocity, (probe * derivative).flatten(1).sum(1)
-        event = z.shape[1:]
-        basis = torch.eye(event.numel(), dtype=z.dtype, device=z.device).reshape(-1, 1, *event)
-        velocity, derivatives = torch.func.vmap(along, out_dims=(None, 0))(basis)  # type: ignore[arg-type]
-        return velocity, (basis * derivatives).flatten(2).sum((0, 2))
+
+        def exact(z: Tensor, t: float | Tensor) -> tuple[Tensor, Tensor]:
+            return exact_trace(lambda z: checked(z, t), z)
+
+        return exact if probe is None else estimated
 
     def _probe(self, points: Tensor) -> Tensor | None:
         """Draws made on the CPU in float64, as those of the bases are; none for the exact trace."""
@@ -222,4 +191,4 @@ class FFJORD(Bijection):
         return (2 * torch.randint(2, points.shape, device="cpu") - 1).to(points)
 
 
-__all__ = ["FFJORD", "Velocity"]
+__all__ = ["FFJORD", "Velocity", "exact_trace"]

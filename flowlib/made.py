@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, silu
 
-from flowlib.nets import _check_widths, _zero
+from flowlib.nets import Conditioner, _check_widths, _zero
 
 _BLOCK = 16  # places that are solved together before the rest hears of them
 
@@ -46,7 +46,7 @@ class MaskedLinear(nn.Linear):
         return linear(h, self.masked_weight, self.bias)
 
 
-class MADE(nn.Module):
+class MADE(Conditioner):
     r"""A masked network :math:`h` of d entries, with :math:`h_i` a function of the entries before i.
 
     .. math::
@@ -61,7 +61,8 @@ class MADE(nn.Module):
     layers have a unit of each degree (d − 1 units, d with a context); narrower layers lose some.
 
     Shapes: ``x`` is ``(B, d)``, ``context`` is ``(B, context_features)``, the output is
-    ``(B, d, outputs)``. The last layer starts at zero.
+    ``(B, d, outputs)``. The last layer starts at zero; its units come as a coupling's do, the first
+    number of every entry, then the second, …
 
     Args:
         d: the number of entries.
@@ -111,7 +112,7 @@ class MADE(nn.Module):
         degrees = [least + torch.arange(width) * (d - least) // width for width in hidden]
         first = degrees[0][:, None] > self.place
         middle = [after[:, None] >= before for before, after in pairwise(degrees)]
-        last = (self.place[:, None] >= degrees[-1]).repeat_interleave(outputs, 0)
+        last = (self.place[:, None] >= degrees[-1]).repeat(outputs, 1)
         layers = [MaskedLinear(mask) for mask in (first, *middle, last)]
         _zero(layers[-1])
         self.layers = nn.ModuleList(layers)
@@ -120,13 +121,13 @@ class MADE(nn.Module):
         below = [torch.searchsorted(degree, torch.arange(d + 1)).tolist() for degree in degrees]
         self._below = [list(range(d + 1)), *below, [outputs * p for p in range(d + 1)]]
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+    def compute(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         h = self.layers[0](x)
         if self.context is not None:
             h = h + self.context(context)
         for layer in self.layers[1:]:  # type: ignore[index]
             h = layer(silu(h))
-        return h.unflatten(1, (self.d, self.outputs))
+        return h.unflatten(1, (self.outputs, self.d)).movedim(1, 2)
 
     def solve(
         self,
@@ -203,8 +204,8 @@ class MADE(nn.Module):
         weights = [layer.masked_weight for layer in layers]
         biases: list[Tensor] = [layer.bias for layer in layers]
         weights[0] = weights[0][:, self.order]
-        weights[-1] = weights[-1].unflatten(0, (self.d, -1))[self.order].flatten(0, 1)
-        biases[-1] = biases[-1].unflatten(0, (self.d, -1))[self.order].flatten(0, 1)
+        weights[-1] = weights[-1].unflatten(0, (-1, self.d))[:, self.order].movedim(0, 1).flatten(0, 1)
+        biases[-1] = biases[-1].unflatten(0, (-1, self.d))[:, self.order].t().flatten()
         starts = [bias[:, None].expand(-1, len(z)) for bias in biases]
         if self.context is not None:
             starts[0] = starts[0] + self.context(context).t()

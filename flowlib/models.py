@@ -16,14 +16,18 @@ from flowlib.bases import Base, StandardNormal
 from flowlib.bijection import Bijection, Compose, Inverse
 from flowlib.convolution import ConvolutionLU
 from flowlib.coupling import AdditiveCoupling, AffineCoupling, Scale, alternating_mask, checkerboard_mask
+from flowlib.ffjord import FFJORD
 from flowlib.flow import Flow
 from flowlib.flowpp import MixtureCoupling
 from flowlib.linear import Triangular
 from flowlib.multiscale import glow_scales, realnvp_scales
 from flowlib.nets import MLP, ConvNet
+from flowlib.ode import RungeKutta
 from flowlib.planar import Planar
 from flowlib.radial import Radial
 from flowlib.spline import SplineAutoregressive, SplineCoupling
+from flowlib.velocity import Velocity
+from flowlib.vflow import Augment, VFlow
 from flowlib.wavelet import WaveletFlow
 
 
@@ -403,6 +407,65 @@ def flowpp(
     return _flow(stack, shape, context_features, base)
 
 
+def vflow(
+    event_shape: int | Sequence[int] = (2,),
+    layers: int = 4,
+    hidden: Sequence[int] = (64, 64),
+    context_features: int = 0,
+    extra: int = 2,
+    base: Base | None = None,
+) -> VFlow:
+    r"""VFlow: RealNVP in more dimensions than the points have; ``log_prob`` is a bound, at one draw.
+
+    Args:
+        event_shape: ``(d,)``, or ``(C, H, W)``.
+        layers: the number of couplings of points and extra entries together.
+        hidden: widths inside each conditioner.
+        context_features: length of the vector that conditions each point; 0 for none.
+        extra: how many entries are added; for images, how many channels.
+        base: the base density of the ``d + extra`` entries; a standard normal if not given.
+
+    Raises:
+        ValueError: if ``event_shape`` is neither, or a size is not positive.
+
+    Example:
+        >>> flow = vflow(event_shape=(1, 4, 4), layers=2, hidden=(8,), extra=1)
+        >>> flow.event_shape, flow.base.event_shape, flow.is_exact
+        (torch.Size([1, 4, 4]), torch.Size([2, 4, 4]), False)
+    """
+    augment = Augment(_sizes(event_shape), extra, hidden=hidden, context_features=context_features)
+    channels, *pixels = augment.event_shape
+    return VFlow(realnvp((channels + extra, *pixels), layers, hidden, context_features, base), augment)
+
+
+def ffjord(
+    event_shape: int | Sequence[int] = (2,),
+    hidden: Sequence[int] = (64, 64),
+    context_features: int = 0,
+    base: Base | None = None,
+    steps: int = 8,
+) -> Flow:
+    r"""FFJORD: the points follow one velocity field for unit time, with the exact trace.
+
+    Args:
+        event_shape: ``(d,)``.
+        hidden: widths inside the velocity; with two of them the trace costs least.
+        context_features: length of the vector that conditions each point; 0 for none.
+        base: the base density; a standard normal if not given.
+        steps: how many steps of :class:`~flowlib.ode.RungeKutta`.
+
+    Raises:
+        ValueError: if ``event_shape`` is not one size, or a size is not positive.
+
+    Example:
+        >>> ffjord(event_shape=3).event_shape
+        torch.Size([3])
+    """
+    (d,) = _vector("ffjord", event_shape)
+    layer = FFJORD(Velocity(d, hidden, context_features), solver=RungeKutta(steps))
+    return _flow([layer], (d,), context_features, base)
+
+
 MODELS: dict[str, Callable[..., Flow]] = {
     "linear": linear,
     "planar": planar,
@@ -417,6 +480,8 @@ MODELS: dict[str, Callable[..., Flow]] = {
     "glow": glow,
     "wavelet": wavelet,
     "flowpp": flowpp,
+    "vflow": vflow,
+    "ffjord": ffjord,
 }
 
 
@@ -501,6 +566,7 @@ def _conditioner(
 
 __all__ = [
     "MODELS",
+    "ffjord",
     "flowpp",
     "glow",
     "iaf",
@@ -513,5 +579,6 @@ __all__ = [
     "realnvp_multiscale",
     "spline",
     "spline_ar",
+    "vflow",
     "wavelet",
 ]

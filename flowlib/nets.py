@@ -1,20 +1,69 @@
 r"""Conditioners: the ordinary networks inside a coupling layer.
 
-A conditioner is never inverted, so it may be anything. These two end in a layer of zeros, so
+A conditioner is never inverted, so it may be anything. Those here end in a layer of zeros, so
 that a new coupling is exactly the identity, and they use SiLU, whose smoothness keeps
-training reproducible from one processor to the next (ReLU's kinks do not).
+training reproducible from one processor to the next (ReLU's kinks do not). Almost all of a flow's
+arithmetic is in them, and they are the one place where it may be rounded coarsely.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 
-class MLP(nn.Module):
+class Conditioner(nn.Module):
+    r"""A network of a flow, which may compute in bfloat16 while all around it stays in float32.
+
+    .. math::
+        h = \operatorname{float32}\bigl(\operatorname{net}_{\text{bfloat16}}(z, \mathrm{context})\bigr)
+
+    A subclass defines its network in :meth:`compute`. With ``autocast_dtype`` set, ``forward`` runs it
+    under ``torch.autocast`` and returns the dtype of ``z``; with None, as at the start, it runs it
+    as it is. ``fit(..., bfloat16=True)`` sets the attribute for the time of the training.
+
+    Only conditioners may do this. A number in bfloat16 has 8 bits of mantissa, a relative error of up
+    to 2⁻⁹, 0.2 %. In the shift and log-scale of a coupling that gives a slightly different function,
+    as invertible and with as exact a density as the one meant. In the point itself the lost bits would
+    be gone for good, and ``inverse`` could not return to it; and a log-determinant of −2,000 nats would
+    be off by up to 4 nats, more than good models differ by. Round trips do get coarser, for what a rounding
+    of float32 changes in the input can move an input of the network by a whole step of bfloat16.
+
+    Autocast leaves float64 alone, so a flow in float64 computes as without it. ``MADE.solve``, which
+    is not a call of the module, always computes in full precision.
+
+    Attributes:
+        autocast_dtype: ``torch.bfloat16``, or None for the parameters' own precision.
+
+    Example:
+        >>> import torch
+        >>> net = MLP(2, 4, hidden=(16,))
+        >>> net.autocast_dtype = torch.bfloat16
+        >>> net(torch.ones(1, 2)).dtype
+        torch.float32
+
+    Reference: Micikevicius et al., *Mixed Precision Training*, ICLR 2018, arXiv:1710.03740; Kalamkar et
+    al., *A Study of BFLOAT16 for Deep Learning Training*, 2019, arXiv:1905.12322.
+    """
+
+    autocast_dtype: torch.dtype | None = None
+
+    def compute(self, z: Tensor, context: Any = None) -> Tensor:
+        """The network itself, in whatever precision surrounds it."""
+        raise NotImplementedError(f"{type(self).__name__} must define compute(z, context), its network.")
+
+    def forward(self, z: Tensor, context: Any = None) -> Tensor:
+        if self.autocast_dtype is None:
+            return self.compute(z, context)
+        with torch.autocast(z.device.type, self.autocast_dtype):
+            return self.compute(z, context).to(z.dtype)
+
+
+class MLP(Conditioner):
     r"""A multilayer perceptron whose last layer starts at zero.
 
     .. math::
@@ -57,13 +106,13 @@ class MLP(nn.Module):
         last = nn.Linear(hidden[-1] if hidden else in_features + context_features, out_features)
         self.layers = nn.Sequential(*layers, _zero(last))
 
-    def forward(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+    def compute(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         if self.context_features:
             z = torch.cat([z, context], 1)  # type: ignore[list-item]
         return self.layers(z)
 
 
-class ConvNet(nn.Module):
+class ConvNet(Conditioner):
     r"""A residual convolutional network whose last layer starts at zero.
 
     .. math::
@@ -123,7 +172,7 @@ class ConvNet(nn.Module):
         )
         self.last = nn.Sequential(activation(), _zero(nn.Conv2d(width, out_channels, 3, padding=1)))
 
-    def forward(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+    def compute(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         if self.context_features:
             rows = context[:, :, None, None].expand(-1, -1, *z.shape[2:])  # type: ignore[index]
             z = torch.cat([z, rows], 1)
@@ -148,4 +197,4 @@ def _check_widths(**widths: int | Sequence[int]) -> None:
             raise ValueError(f"{name} must be made of positive whole numbers and came as {value!r}.")
 
 
-__all__ = ["MLP", "ConvNet"]
+__all__ = ["MLP", "Conditioner", "ConvNet"]

@@ -49,10 +49,10 @@ class RungeKutta:
         for step in range(self.steps):
             t = start + step * h
             k1 = f(t, y)
-            k2 = f(t + h / 2, y + h / 2 * k1)
-            k3 = f(t + h / 2, y + h / 2 * k2)
-            k4 = f(t + h, y + h * k3)
-            y = y + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+            k2 = f(t + h / 2, torch.add(y, k1, alpha=h / 2))  # y + h/2 k1 in one operation
+            k3 = f(t + h / 2, torch.add(y, k2, alpha=h / 2))
+            k4 = f(t + h, torch.add(y, k3, alpha=h))
+            y = torch.add(torch.add(y, k1 + k4, alpha=h / 6), k2 + k3, alpha=h / 3)
         return y
 
     def finer(self) -> RungeKutta:

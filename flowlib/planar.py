@@ -103,25 +103,27 @@ class Planar(Bijection):
             d = len(w)
             w, u, b = w + row[:, :d], u + row[:, d : 2 * d], b + row[:, -1]
         a = (w * u).sum(-1)
-        # softplus(a + c) - softplus(c) = log(1 + k (exp(a) - 1)) with k = sigmoid(c), in the two
-        # forms that neither overflow nor cancel, so that m(a) is exact to rounding near 0 as well
-        negative = torch.log1p(_KEPT * torch.expm1(a.clamp(max=0)))
-        positive = a + torch.log1p((1 - _KEPT) * torch.expm1(-a.clamp(min=0)))
-        m = torch.where(a > 0, positive, negative)
-        square = (w * w).sum(-1)
-        # divide by 1 where w is 0: the unused branch of a where must have finite gradients too
-        square = torch.where(square > torch.finfo(w.dtype).tiny, square, torch.ones_like(square))
-        return w, u + ((m - a) / square).unsqueeze(-1) * w, b, m
+        # softplus(a + c) - softplus(c) = log(1 + k (exp(a) - 1)) with k = sigmoid(c): nothing cancels, so
+        # m(a) is exact to rounding near 0 as well; above 40 it is a line, and exp(a) would overflow
+        bent = a.clamp(max=40)
+        m = torch.log1p(_KEPT * torch.expm1(bent)) + (a - bent)
+        square = (w * w).sum(-1).clamp_min(torch.finfo(w.dtype).tiny)  # where w is 0, so is what it divides
+        return w, torch.addcmul(u, ((m - a) / square).unsqueeze(-1), w), b, m
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         w, u_hat, b, m = self.effective(context)
-        s = (z * w).sum(-1) + b
-        return z + torch.tanh(s).unsqueeze(-1) * u_hat, torch.log1p(m * tanh_slope(s))
+        s = _along(z, w, b)
+        return torch.addcmul(z, torch.tanh(s).unsqueeze(-1), u_hat), torch.log1p(m * tanh_slope(s))
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         w, u_hat, b, m = self.effective(context)
-        s = solve_planar((x * w).sum(-1) + b, m)
-        return x - torch.tanh(s).unsqueeze(-1) * u_hat, -torch.log1p(m * tanh_slope(s))
+        s = solve_planar(_along(x, w, b), m)
+        return torch.addcmul(x, torch.tanh(s).unsqueeze(-1), -u_hat), -torch.log1p(m * tanh_slope(s))
+
+
+def _along(points: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    """The numbers w·z + b, with one w for all points or one for each."""
+    return torch.addmv(b, points, w) if w.dim() == 1 else (points * w).sum(-1) + b
 
 
 @dataclass

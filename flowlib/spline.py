@@ -28,6 +28,11 @@ class SplineCoupling(_Coupling):
     :func:`~flowlib.spline_curve.spline_knots`. The box is mapped onto itself, so points inside meet
     the splines of all layers; outside all are the identity.
 
+    In float32, with conditioner outputs of size 3, a layer gives its input back to better than 1e-4. A stack
+    loses more, and not in the curves: the error of one layer enters the next conditioner. Four layers with
+    all weights three times their usual size stretch distances 2,600 times on the way back. Rounding
+    :math:`x` once to float32 then costs 2e-3, whatever inverts it; the whole round trip costs 5e-3.
+
     Shapes: points ``(B, *event)``, log-dets ``(B,)``.
 
     Args:

@@ -79,13 +79,13 @@ def test_made_is_the_papers_network():
     masks = [
         torch.tensor([[float(after >= before) for before in inputs] for after in one]),
         torch.tensor([[float(after >= before) for before in one] for after in two]),
-        torch.tensor([[float(after > before) for before in two] for after in (1, 1, 2, 2, 3, 3)]),
+        torch.tensor([[float(after > before) for before in two] for after in (1, 2, 3, 1, 2, 3)]),
     ]
     h = x
     for k, (layer, mask) in enumerate(zip(made.layers, masks, strict=True)):
         h = h @ (layer.weight * mask).T + layer.bias
         h = h * torch.sigmoid(h) if k < 2 else h
-    torch.testing.assert_close(made(x), h.reshape(5, 3, 2), atol=1e-14, rtol=1e-14)
+    torch.testing.assert_close(made(x), h.reshape(5, 2, 3).mT, atol=1e-14, rtol=1e-14)
 
 
 def test_a_masked_weight_is_never_used_and_never_learns():
@@ -146,7 +146,7 @@ def test_the_jacobian_is_triangular_in_the_layers_order(order):
 def test_constants_give_independent_normals():
     layer = AffineAutoregressive(4, bound=3.0)
     log_scale, shift = torch.tensor([0.5, -1.0, 0.0, 2.0]), torch.tensor([1.0, 0.0, -2.0, 3.0])
-    raw = torch.stack([3 * torch.atanh(log_scale / 3), shift], -1)
+    raw = torch.stack([3 * torch.atanh(log_scale / 3), shift])
     layer.made.layers[-1].bias.data = raw.flatten()
     flow, x = Flow(layer, StandardNormal(4)), points(7, 4)
     expected = torch.distributions.Normal(shift, log_scale.exp()).log_prob(x).sum(1)

@@ -1,7 +1,7 @@
 """VFlow's bound, its tightening and its gap, on a Gaussian whose marginal is known.
 
-VFlow is no row of MODELS: its layer draws and drops entries, so it is no bijection, and ``log_prob``
-differs from call to call. The joint flow inside it is a row; what VFlow adds is tested here.
+Its layer draws and drops entries, so it is no bijection, and ``log_prob`` differs from call to call. The
+property tests of its row in MODELS leave out what concerns the draw: that is tested here.
 """
 
 from __future__ import annotations
