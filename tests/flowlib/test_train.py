@@ -1,8 +1,10 @@
 """Training: it reaches known optima, repeats itself exactly, and stops with a sentence instead of NaN."""
 
+import csv
 import math
 import os
 import re
+import struct
 import subprocess
 import sys
 
@@ -10,9 +12,26 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from flowlib import Bijection, Compose, Flow, History, StandardNormal, UniformBox, fit, fit_reverse_kl
+from flowlib import (
+    MODELS,
+    Bijection,
+    Compose,
+    Dequantize,
+    Flow,
+    History,
+    Logit,
+    Permute,
+    Scale,
+    StandardNormal,
+    UniformBox,
+    fit,
+    fit_reverse_kl,
+)
 from flowlib.data import U1, Checkerboard, EightGaussians
-from flowlib.train import _step
+from flowlib.nets import Conditioner
+from flowlib.train.batches import Share, _fits
+from flowlib.train.loop import _step
+from flowlib.train.pictures import Pictures
 
 QUIET = {"progress": False}
 
@@ -268,7 +287,7 @@ def test_adam_s_first_step_has_length_lr_against_the_gradient():
 def test_clipping_shortens_the_gradient_and_keeps_its_direction(clip, length):
     a, b = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
     descent = torch.optim.SGD([a, b], lr=1.0)
-    loss, grad_norm = _step({"a": a, "b": b}, descent, (3 * a + 4 * b).sum() + 2, clip)
+    loss, grad_norm = _step({"a": a, "b": b}, descent, [(3 * a + 4 * b).sum() + 2], clip)
     assert (loss, grad_norm) == (2.0, 5.0)
     assert [-a.item(), -b.item()] == pytest.approx([0.6 * length, 0.8 * length])
 
@@ -301,6 +320,201 @@ def test_frozen_parameters_stay():
     fit(flow, Normal(), steps=3, lr=0.1, **QUIET)
     assert state(flow.bijection.layers[0]).count_nonzero() == 0
     assert state(flow.bijection.layers[1]).count_nonzero() == 4
+
+
+# --- held-out points and averages --------------------------------------------------------------
+
+
+def test_the_average_is_the_exponential_one_and_training_does_not_see_it():
+    steps, points = [], Normal().sample(50, torch.Generator())
+    plain, averaged = affine_flow(), affine_flow()
+    plain.register_forward_pre_hook(lambda *_: steps.append(state(plain)))
+    history = fit(plain, points, steps=5, lr=0.1, **QUIET)
+    steps.append(state(plain))  # what the last update made
+    assert fit(averaged, points, steps=5, lr=0.1, ema=0.75, **QUIET).loss == history.loss
+    expected = steps[1]
+    for after in steps[2:]:
+        expected = 0.75 * expected + 0.25 * after
+    assert torch.allclose(state(averaged), expected, rtol=1e-6)
+    assert not torch.allclose(state(averaged), steps[-1], rtol=1e-2)
+
+
+def test_patience_ends_training_and_the_best_parameters_are_kept():
+    points = 3 + torch.randn(60, 2)
+    held_out = torch.randn(40, 2) + 1  # on the way
+    flow = affine_flow()
+    history = fit(
+        flow, points, steps=400, lr=0.05, validation=held_out, validate_every=5, patience=3, **QUIET
+    )
+    steps, values = zip(*history.validation, strict=True)
+    assert steps == tuple(range(5, len(history.loss) + 1, 5))
+    assert len(history.loss) < 200
+    assert values.index(min(values)) == len(values) - 4
+    assert not history.interrupted
+    assert -float(flow.log_prob(held_out).mean().detach()) == pytest.approx(min(values), abs=1e-5)
+
+
+def test_without_patience_the_best_is_kept_all_the_same():
+    flow, held_out = affine_flow(), torch.randn(40, 2) + 1
+    history = fit(flow, 3 + torch.randn(60, 2), steps=90, lr=0.05, validation=held_out, **QUIET)
+    assert [step for step, _ in history.validation] == [90]
+    history = fit(
+        flow, 3 + torch.randn(60, 2), steps=90, lr=0.05, validation=held_out, validate_every=20, **QUIET
+    )
+    assert [step for step, _ in history.validation] == [20, 40, 60, 80, 90]
+    best = min(value for _, value in history.validation)
+    assert -float(flow.log_prob(held_out).mean().detach()) == pytest.approx(best, abs=1e-5)
+
+
+def test_a_validation_that_is_not_finite_is_never_the_best():
+    flow = Flow(Compose([Affine()]), UniformBox(2, -3, 3))
+    inside, outside = torch.rand(30, 2), torch.full((5, 2), 50.0)
+    history = fit(flow, inside, steps=20, lr=0.01, validation=outside, validate_every=1, patience=4, **QUIET)
+    assert history.validation == [(k, math.inf) for k in range(1, 6)]
+
+
+def test_conditional_points_are_held_out_with_their_context():
+    context = torch.randn(40, 3)
+    flow = affine_flow(context_features=3)
+    arguments = {"validation": context[:, :2], "validation_context": context, "batch_size": 16}
+    history = fit(flow, context[:, 1:], context=context, steps=5, **arguments, **QUIET)
+    expected = -flow.log_prob(context[:, :2], context).mean().detach()
+    assert history.validation == [(5, pytest.approx(float(expected), abs=1e-6))]
+
+
+def dequantising():
+    return Flow(Compose([Affine(), Logit(0.05), Dequantize(4)]), StandardNormal(2))
+
+
+INTEGERS = torch.randint(4, (60, 2), generator=torch.Generator().manual_seed(0)).float()
+
+
+def test_looking_does_not_move_the_training_s_random_numbers(tmp_path):
+    def losses(**looks):
+        return fit(dequantising(), INTEGERS, steps=9, batch_size=20, lr=0.05, **looks, **QUIET).loss
+
+    assert losses(validation=INTEGERS, validate_every=2, samples=tmp_path, samples_every=3) == losses()
+
+
+# --- the whole batch, in pieces or in bfloat16 ---------------------------------------------------
+
+
+@pytest.mark.parametrize("pieces", [2, 5])
+def test_pieces_make_the_update_of_the_whole_batch(pieces):
+    points = Normal().sample(50, torch.Generator()).double()
+    whole, cut = (affine_flow(Affine(), Affine()).double() for _ in range(2))
+    seen = calls(cut)
+    history = fit(whole, points, steps=20, batch_size=10, lr=0.05, **QUIET)
+    again = fit(cut, points, steps=20, batch_size=10, lr=0.05, accumulate=pieces, **QUIET)
+    assert {len(points) for points, _ in seen} == {10 // pieces}
+    assert again.loss == pytest.approx(history.loss, abs=1e-12)
+    assert again.grad_norm == pytest.approx(history.grad_norm, abs=1e-12)
+    assert torch.allclose(state(cut), state(whole), rtol=0, atol=1e-12)
+
+
+def test_a_sampler_s_batch_is_cut_too():
+    flow = affine_flow()
+    seen = calls(flow)
+    fit(flow, Normal(), steps=2, batch_size=6, accumulate=3, **QUIET)
+    assert [len(points) for points, _ in seen] == [2] * 6
+
+
+def test_each_process_takes_its_own_pieces():
+    batch = torch.arange(12)
+    pieces = [Share(rank, 2, 3).of(batch) for rank in range(2)]
+    assert [[piece.tolist() for piece in mine] for mine in pieces] == [
+        [[0, 1], [2, 3], [4, 5]],
+        [[6, 7], [8, 9], [10, 11]],
+    ]
+    with pytest.raises(ValueError, match=r"2 process\(es\) with accumulate=3; .* multiple of 6"):
+        Share(0, 2, 3).check(15)
+
+
+def test_data_stay_in_the_computer_s_memory_when_they_do_not_fit_the_gpu_s(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 2000))
+    fits = [_fits(torch.zeros(n), torch.zeros(n), torch.device("cuda")) for n in (62, 63)]
+    assert fits == [True, False]
+    assert _fits(torch.zeros(10**6), None, torch.device("cpu"))
+
+
+def test_bfloat16_stays_close_and_ends_with_the_training():
+    points = EightGaussians().sample(500, torch.Generator())
+    histories, flows = [], []
+    for bfloat16 in (False, True):
+        torch.manual_seed(0)
+        flows.append(MODELS["realnvp"](layers=4, hidden=(16,)))
+        arguments = {"steps": 60, "batch_size": 100, "lr": 0.01, "bfloat16": bfloat16, "ema": 0.5}
+        histories.append(fit(flows[-1], points, **arguments, **QUIET))
+    losses, in_bfloat16 = histories[0].loss, histories[1].loss
+    assert losses != in_bfloat16
+    assert in_bfloat16 == pytest.approx(losses, abs=0.03)
+    with torch.no_grad():
+        drift = flows[1].log_prob(points) - flows[0].log_prob(points)
+    assert drift.abs().mean() < 0.03
+    nets = [module for module in flows[1].modules() if isinstance(module, Conditioner)]
+    assert len(nets) == 4
+    assert {net.autocast_dtype for net in nets} == {None}
+
+
+def test_bfloat16_needs_a_network():
+    with pytest.raises(ValueError, match="bfloat16=True is for the networks inside a flow"):
+        fit(affine_flow(), Normal(), steps=1, bfloat16=True, **QUIET)
+
+
+def test_compile_is_for_the_loss_alone(monkeypatch):
+    compiled, compile = [], torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda flow: compiled.append(flow) or compile(flow, backend="eager", fullgraph=True)
+    )
+    points = Normal().sample(20, torch.Generator())
+    expected = fit(affine_flow(), points, steps=3, **QUIET).loss
+    flow = affine_flow()
+    history = fit(flow, points, steps=3, compile=True, validation=points, **QUIET)
+    assert history.loss == pytest.approx(expected, abs=1e-5)
+    assert compiled == [flow]
+
+
+# --- pictures ----------------------------------------------------------------------------------
+
+
+def png_size(path):
+    content = path.read_bytes()
+    assert content[:8] == b"\x89PNG\r\n\x1a\n"
+    return struct.unpack(">II", content[16:24])
+
+
+@pytest.mark.parametrize("shape", [(2,), (1, 4, 4), (3, 4, 4)])
+def test_samples_are_drawn_in_a_folder(tmp_path, shape):
+    import matplotlib.pyplot as plt
+
+    flow = Flow(Permute(range(shape[0])) if len(shape) == 1 else Scale(shape), StandardNormal(shape))
+    flow.free = nn.Parameter(torch.zeros(()))
+    flow.register_forward_hook(lambda module, _, log_prob: log_prob + module.free)
+    before = plt.get_fignums()
+    fit(flow, torch.randn(9, *shape), steps=5, samples=tmp_path / "new", samples_every=2, **QUIET)
+    files = sorted((tmp_path / "new").iterdir())
+    assert [file.name for file in files] == ["step_000002.png", "step_000004.png", "step_000005.png"]
+    assert all(min(png_size(file)) > 100 for file in files)
+    assert plt.get_fignums() == before
+
+
+def test_the_latents_of_the_pictures_are_always_the_same(tmp_path, monkeypatch):
+    flow, drawn = affine_flow(context_features=1), []
+    monkeypatch.setattr(Pictures, "_png", lambda self, points, step: drawn.append(points) or b"")
+    context = torch.arange(1500.0)[:, None] / 1500
+    arguments = {"samples": tmp_path, "samples_every": 1, "steps": 2, "lr": 1e-12}
+    fit(flow, torch.zeros(1500, 2), context=context, **arguments, **QUIET)
+    assert len(drawn[0]) == 1000
+    assert torch.allclose(drawn[0], drawn[1], atol=1e-6)
+
+
+def test_a_picture_that_fails_is_a_warning(tmp_path, monkeypatch):
+    def fail(self, points, step):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(Pictures, "_png", fail)
+    with pytest.warns(UserWarning, match="No picture of the samples after step 2: the disk is full"):
+        assert len(fit(affine_flow(), Normal(), steps=2, samples=tmp_path, **QUIET).loss) == 2
 
 
 # --- what is not finite ----------------------------------------------------------------------
@@ -439,6 +653,23 @@ def test_ctrl_c_keeps_what_was_learned():
             ValueError,
             "clip must be a positive number, or None for no clipping, and came as 0.0",
         ),
+        ({"ema": 1.0}, ValueError, "ema must be a decay between 0 and 1, such as 0.999, and came as 1.0"),
+        ({"accumulate": 0}, ValueError, "accumulate must be a whole number, 1 or more, and came as 0"),
+        ({"accumulate": 2}, ValueError, "A batch of 5 points cannot be cut evenly for 1 process(es) with"),
+        ({"patience": 0, "validation": torch.zeros(5, 2)}, ValueError, "patience must be a whole number"),
+        ({"patience": 3}, ValueError, "patience and validation_context need validation"),
+        ({"validate_every": 0}, ValueError, "validate_every must be a whole number"),
+        ({"checkpoint_every": 0}, ValueError, "checkpoint_every must be a whole number"),
+        ({"samples_every": 0}, ValueError, "samples_every must be a whole number"),
+        ({"validation": Normal()}, TypeError, "validation must be a tensor of points and came as Normal"),
+        ({"validation": torch.zeros(5, 3)}, ValueError, "validation has shape (5, 3)"),
+        ({"validation": torch.zeros(0, 2)}, ValueError, "validation holds no points"),
+        (
+            {"flow": affine_flow(d=3), "data": torch.zeros(5, 3), "samples": "."},
+            ValueError,
+            "this flow's points have shape (3,). Leave samples out",
+        ),
+        ({"samples": __file__}, ValueError, "must be a folder, or a new name in one that exists"),
         ({"flow": nn.Linear(2, 2)}, TypeError, "flow must be a flowlib.Flow and came as Linear"),
         ({"flow": affine_flow().requires_grad_(False)}, ValueError, "there is nothing to train"),
     ],
@@ -500,11 +731,31 @@ def test_history_reads_as_a_sentence():
     assert repr(History(loss=[3.0, 2.5, 2.0])) == "History(3 steps, loss 3.000 → 2.000)"
 
 
+def test_history_as_csv_gives_back_every_number(tmp_path):
+    path = tmp_path / "history.csv"
+    flow, points = affine_flow(), Normal().sample(20, torch.Generator())
+    history = fit(flow, points, steps=7, validation=points, validate_every=3, history=path, **QUIET)
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    assert [int(row["step"]) for row in rows] == list(range(1, 8))
+    for name in ("loss", "lr", "grad_norm"):
+        assert [float(row[name]) for row in rows] == getattr(history, name)
+    found = [(int(row["step"]), float(row["validation"])) for row in rows if row["validation"]]
+    assert found == history.validation
+    assert [step for step, _ in found] == [3, 6, 7]
+    assert [file.name for file in tmp_path.iterdir()] == ["history.csv"]
+
+
+def test_an_old_history_is_replaced(tmp_path):
+    for steps in (5, 2):
+        fit(affine_flow(), Normal(), steps=steps, history=tmp_path / "history.csv", **QUIET)
+    assert len((tmp_path / "history.csv").read_text().splitlines()) == 3
+
+
 def test_the_bar_counts_the_steps(monkeypatch):
     bars = []
 
     class Bar:
-        def __init__(self, total):
+        def __init__(self, total, initial):
             self.total, self.count, self.open = total, 0, True
             bars.append(self)
 
@@ -522,7 +773,9 @@ def test_the_bar_counts_the_steps(monkeypatch):
     fit(affine_flow(), Normal(), steps=3, progress=False)
     (bar,) = bars
     assert (bar.total, bar.count, bar.open) == (3, 3, False)
-    assert bar.text == f"loss {history.loss[-1]:.3f}"
+    assert bar.text == f"loss {history.loss[-1]:.3f} nats"
+    bits = fit(dequantising(), INTEGERS, steps=3).loss[-1] / (2 * math.log(2))
+    assert bars[-1].text == f"loss {bits:.3f} bits per dimension"
 
 
 def test_training_needs_no_tqdm(monkeypatch):

@@ -1,0 +1,20 @@
+"""Training: maximum likelihood on data, and reverse KL against an energy. The loop is in ``loop.py``.
+
+Long trainings survive: a checkpoint is always whole, and a run that goes on from it ends as if nothing
+had happened. ``python -m flowlib.train --help`` trains from the command line.
+"""
+
+from flowlib.train.checkpoint import CheckpointError, load_checkpoint, load_parameters, save_checkpoint
+from flowlib.train.history import History
+from flowlib.train.likelihood import fit
+from flowlib.train.reverse_kl import fit_reverse_kl
+
+__all__ = [
+    "CheckpointError",
+    "History",
+    "fit",
+    "fit_reverse_kl",
+    "load_checkpoint",
+    "load_parameters",
+    "save_checkpoint",
+]
