@@ -1,4 +1,4 @@
-"""Re-execute lectures and save their outputs: ``python -m tools.notebooks [06 07 …]``.
+"""Re-execute notebooks and save their outputs: ``python -m tools.notebooks [06 07 labs …]``.
 
 A notebook is saved only if every cell ran, none failed, and none wrote to stderr; otherwise the
 file stays as it was. What is saved holds nothing that changes from run to run, so a second run
@@ -24,10 +24,13 @@ from nbformat import NotebookNode
 from tools import setup_cell
 
 LECTURES = setup_cell.ROOT / "nbs"
+LABS = "labs"  # a folder beside the lectures
 
 # One thread each, because two busy cores with two threads apiece are many times slower; no
-# progress bars, because they write times to stderr; figures go into the notebook.
+# progress bars, because they write times to stderr; figures go into the notebook. No GPU, on which
+# a lab would train for an hour, and whose last digits vary.
 KERNEL_ENVIRONMENT = {
+    "CUDA_VISIBLE_DEVICES": "",
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "TQDM_DISABLE": "1",
@@ -156,16 +159,18 @@ def refresh(path: Path) -> bool:
 
 
 def find(names: list[str], folder: Path = LECTURES) -> list[Path]:
-    """Return the notebooks whose file names start with the given numbers; all for none."""
-    lectures = sorted(folder.glob("*.ipynb"))
+    """Return the lectures with the given numbers, and for ``labs`` the labs; all for none."""
+    notebooks = {path.name: path for path in sorted(folder.glob("*.ipynb"))}
+    notebooks |= {f"{LABS}/{path.name}": path for path in sorted((folder / LABS).glob("*.ipynb"))}
     if not names:
-        return lectures
+        return list(notebooks.values())
     chosen = []
     for name in names:
-        found = [path for path in lectures if path.name.startswith(Path(name).name.removesuffix(".ipynb"))]
+        start = name.rpartition("nbs/")[2].removesuffix(".ipynb")
+        found = [path for place, path in notebooks.items() if place.startswith(start)]
         if not found:
-            have = ", ".join(path.stem[:2] for path in lectures) or "none"
-            raise Refused(f"No notebook in nbs/ starts with “{name}”; there is {have}.")
+            have = ", ".join(dict.fromkeys(place[:2] if place[0].isdigit() else LABS for place in notebooks))
+            raise Refused(f"No notebook in nbs/ starts with “{name}”; there is {have or 'none'}.")
         chosen += [path for path in found if path not in chosen]
     return chosen
 
@@ -183,7 +188,7 @@ def main(names: list[str], folder: Path = LECTURES) -> int:
         started = time.monotonic()
         jobs = {pool.submit(refresh, path): path for path in paths}
         for job in as_completed(jobs):
-            name = f"nbs/{jobs[job].name}"
+            name = f"nbs/{jobs[job].relative_to(folder).as_posix()}"
             try:
                 state = "saved" if job.result() else "unchanged"
                 print(f"{name}: {state} after {time.monotonic() - started:.0f} s", flush=True)

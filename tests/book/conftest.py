@@ -81,6 +81,12 @@ def lectures() -> list[Path]:
     return sorted((ROOT / "nbs").glob("[0-9][0-9]_*.ipynb"))
 
 
+@pytest.fixture(scope="session")
+def labs() -> list[Path]:
+    """The notebooks of the labs."""
+    return sorted((ROOT / "nbs" / "labs").glob("*.ipynb"))
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """One Chromium for the tests of a module."""

@@ -29,9 +29,10 @@ def config() -> dict:
     return yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))
 
 
-def test_every_lecture_is_in_the_table_of_contents(lectures: list[Path]) -> None:
-    named = [name for name in toc() if name.startswith("nbs/")]
-    assert named == [f"nbs/{path.stem}" for path in lectures], "One line each in _toc.yml, in order."
+def test_every_notebook_is_in_the_table_of_contents(lectures: list[Path], labs: list[Path]) -> None:
+    named = [f"{name}.ipynb" for name in toc() if name.startswith("nbs/")]
+    wanted = [path.relative_to(ROOT).as_posix() for path in [*lectures, *labs]]
+    assert named == wanted, "One line each in _toc.yml, in order."
 
 
 def test_every_page_of_the_table_is_built(html: Path) -> None:
@@ -95,16 +96,15 @@ def test_every_image_says_what_it_shows(pages: list[Path], soup) -> None:
     assert not mute, "Alt text says in a sentence what the picture shows:\n" + "\n".join(mute)
 
 
-def test_every_lecture_opens_on_colab(lectures: list[Path], soup) -> None:
+def test_every_notebook_opens_on_colab(lectures: list[Path], labs: list[Path], soup) -> None:
     repository = config()["repository"]
     place = repository["url"].removeprefix("https://github.com/")
-    for lecture in lectures:
-        links = [link["href"] for link in soup(Path(f"nbs/{lecture.stem}.html")).find_all("a", href=True)]
+    start = f"https://colab.research.google.com/github/{place}/blob/{repository['branch']}"
+    for notebook in [*lectures, *labs]:
+        page = notebook.relative_to(ROOT)
+        links = [link["href"] for link in soup(page.with_suffix(".html")).find_all("a", href=True)]
         colab = {link for link in links if link.startswith("https://colab.research.google.com")}
-        wanted = (
-            f"https://colab.research.google.com/github/{place}/blob/{repository['branch']}/nbs/{lecture.name}"
-        )
-        assert colab == {wanted}
+        assert colab == {f"{start}/{page.as_posix()}"}
 
 
 def test_every_tagged_formula_has_an_address(lectures: list[Path], soup) -> None:

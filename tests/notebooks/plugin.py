@@ -23,7 +23,7 @@ from nbval.plugin import IPyNbCell, NbCellError
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.notebooks.compare import figure_problem, text_problem
-from tools.notebooks import KERNEL_ENVIRONMENT
+from tools.notebooks import KERNEL_ENVIRONMENT, LABS
 
 SAVED = Path("_build", "nbval")
 OUTPUTS_DIFFER = "Cell outputs differ"  # nbval's words
@@ -103,7 +103,8 @@ class Cell(IPyNbCell):
         if not isinstance(error, NbCellError):
             return super().repr_failure(excinfo)
         detail = re.sub(r"\x1b\[[0-9;]*m", "", error.inner_traceback or "").strip()
-        advice = f"If the change is right: make notebooks NB={self.path.name[:2]}"
+        name = self.path.parent.name if self.path.parent.name == LABS else self.path.name[:2]
+        advice = f"If the change is right: make notebooks NB={name}"
         title = f"{self.path.name}, code cell {self.cell_num + 1}: {error}"
         return "\n\n".join(part for part in (title, detail, advice, _indented(self.cell.source)) if part)
 

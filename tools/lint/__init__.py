@@ -1,12 +1,15 @@
-"""Holds the lectures to CONTRIBUTING.md: ``python -m tools.lint [06 07 …]``.
+"""Holds the notebooks to CONTRIBUTING.md: ``python -m tools.lint [06 07 labs …]``.
 
 A rule takes a lecture and yields sentences, one for each thing to repair.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tools.lint import cells, plan, text
 from tools.lint.lecture import Lecture, Rule
+from tools.notebooks import LABS
 
 RULES: list[Rule] = [
     cells.executed_in_order,
@@ -25,4 +28,14 @@ RULES: list[Rule] = [
     text.references_known,
 ]
 
-__all__ = ["RULES", "Lecture", "Rule"]
+# A lab proves nothing and asks nothing: it has no numbered formulas, no objectives and no exercises.
+FOR_LECTURES_ALONE = (cells.every_formula_checked, plan.planned, plan.right_length, plan.exercises_solved)
+LAB_RULES = [rule for rule in RULES if rule not in FOR_LECTURES_ALONE]
+
+
+def rules_of(path: Path) -> list[Rule]:
+    """Return the rules for a notebook, by the folder it lies in."""
+    return LAB_RULES if path.parent.name == LABS else RULES
+
+
+__all__ = ["LAB_RULES", "RULES", "Lecture", "Rule", "rules_of"]

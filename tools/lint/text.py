@@ -35,7 +35,8 @@ ONLY_SOMEWHERE = [
 ]
 
 UNSUITED = r"clear_output|update_display|ipywidgets|tqdm\.(?:auto|notebook)|urlretrieve|requests\.get"
-FOLDERS = r"/(?:home|Users|root|tmp|content|mnt|opt|usr|var|work)/"
+# Colab mounts everybody's Drive at one place, which a lab may name
+FOLDERS = r"/(?:home|Users|root|tmp|content(?!/drive\b)|mnt|opt|usr|var|work)/"
 ABSOLUTE_PATH = re.compile(rf"(?<![\w./:])(?:{FOLDERS}|[A-Z]:\\Users)")
 CLOCKS = re.compile(r"\b(?:time|perf_counter|process_time|monotonic|seconds|elapsed)\b")
 TIME_OR_MEMORY = re.compile(r"\b\d+(?:\.\d+)? ?(?:µs|ms|s|seconds|minutes|[kKMG]i?B)\b")

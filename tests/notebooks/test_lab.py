@@ -1,0 +1,204 @@
+"""The lab beyond the trial that nbval re-executes: its rules, its estimate, Colab, a student's own folder."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import subprocess
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
+
+from flowlib.data import Dataset
+from flowlib.train.flow_for import flow_for
+from tools import formulas, notebooks, setup_cell
+from tools.lint import LAB_RULES, Lecture, rules_of
+from tools.lint.text import ABSOLUTE_PATH
+
+LABS = sorted((notebooks.LECTURES / notebooks.LABS).glob("*.ipynb"))
+LAB = Lecture(notebooks.LECTURES / notebooks.LABS / "glow_on_a_gpu.ipynb")
+
+
+def cell(words: str) -> str:
+    """The one code cell that holds these words."""
+    (source,) = [cell.source for _, cell in LAB.code if words in cell.source]
+    return source
+
+
+def value(name: str) -> Any:
+    """What the lab assigns to a name, if it is plain data."""
+    for node in ast.walk(ast.parse(cell(f"\n{name} = "))):
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
+            return ast.literal_eval(node.value)
+    raise AssertionError(f"The lab has no {name}.")
+
+
+@pytest.mark.parametrize("rule", LAB_RULES, ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("path", LABS, ids=lambda path: path.stem)
+def test_lab_keeps(path, rule):
+    problems = list(rule(Lecture(path)))
+    assert not problems, "\n".join([f"{path.name}: {rule.__doc__}", *problems])
+
+
+def test_labs_are_found_and_kept_apart_from_the_lectures():
+    assert notebooks.find(["labs"]) == LABS == notebooks.find([f"nbs/labs/{LAB.path.name}"])
+    assert notebooks.find([])[-len(LABS) :] == LABS
+    assert LAB.path not in notebooks.find(["06"])
+    assert not {row.notebook for row in formulas.all_formulas(notebooks.LECTURES)} & {p.name for p in LABS}
+    assert {rule.__name__ for rule in set(rules_of(notebooks.find(["06"])[0])) - set(LAB_RULES)} == {
+        "every_formula_checked",
+        "planned",
+        "right_length",
+        "exercises_solved",
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [("/content/drive/MyDrive/photos", True), ("/content/sample_data", False), ("/content/drives/", False)],
+)
+def test_of_colabs_folders_only_drive_is_everybodys(path, allowed):
+    assert (ABSOLUTE_PATH.search(f'"{path}"') is None) == allowed
+
+
+def test_reference_outputs_are_those_of_a_cpu():
+    """On a GPU the lab would train for an hour."""
+    assert notebooks.KERNEL_ENVIRONMENT["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_the_estimate_is_its_arithmetic():
+    """Operations, parameters, file size and the table's rows follow from SIZES and TRAINING."""
+    text = " ".join(LAB.text.split())
+    pixels = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    torch.manual_seed(0)
+    flow = flow_for(Dataset("black", pixels, pixels, 256), "glow", 10, **value("SIZES")["medium"]).eval()
+    parameters = sum(p.numel() for p in flow.parameters())
+    with FlopCounterMode(display=False) as counter:
+        flow(pixels.float(), torch.eye(10)[:1]).mean().backward()
+    operations = counter.get_total_flops()
+
+    assert f"{parameters / 1e6:.1f} million parameters" in text
+    # in a checkpoint: the parameters, their average, the best, and Adam's two moments, in float32
+    megabytes = int(re.search(r"checkpoint takes about (\d+) MB", text)[1])
+    assert megabytes == pytest.approx(5 * 4 * parameters / 1e6, abs=5)
+
+    assert f"{operations / 1e9:.1f} GFLOP" in text
+    step = 64 * operations / (0.25 * 8.1e12)
+    assert f"64 · {operations / 1e9:.1f} / (0.25 · 8100) = {step:.2f} s" in text
+    rows = re.findall(r"^\| (\d+) \| ([\d,]+) \| ([\d,]+) \|", LAB.text, re.MULTILINE)
+    assert len(rows) == 5
+    for minutes, taken, seen in rows:
+        taken, seen = (int(number.replace(",", "")) for number in (taken, seen))
+        assert taken == pytest.approx(60 * int(minutes) / step, rel=0.03)
+        assert seen == pytest.approx(64 * taken, rel=0.03)
+    training = value("TRAINING")["medium"]
+    assert (taken, training["batch_size"]) == (training["steps"], 64)
+
+
+def run_folder_cell(monkeypatch, device: str, colab: bool) -> tuple[dict[str, Any], list[str]]:
+    """Run the cell that chooses where things go; return its names and what was mounted."""
+    mounted: list[str] = []
+    google, module = types.ModuleType("google"), types.ModuleType("google.colab")
+    module.drive = types.SimpleNamespace(mount=mounted.append)
+    if colab:
+        monkeypatch.setitem(sys.modules, "google", google)
+        monkeypatch.setitem(sys.modules, "google.colab", module)
+    names: dict[str, Any] = {"sys": sys, "device": device}
+    exec(cell("drive.mount"), names)
+    return names, mounted
+
+
+def test_on_colab_everything_goes_to_drive(monkeypatch):
+    for device in ("cuda", "cpu"):
+        names, mounted = run_folder_cell(monkeypatch, device, colab=True)
+        assert len(mounted) == 1
+        assert names["runs"].is_relative_to(f"{mounted[0]}/MyDrive")
+
+
+def test_a_trial_leaves_nothing_behind_and_a_gpu_keeps_its_runs(monkeypatch):
+    names, mounted = run_folder_cell(monkeypatch, "cpu", colab=False)
+    assert not mounted
+    assert names["runs"].is_dir()
+    assert not names["runs"].is_relative_to(setup_cell.ROOT)
+    names["trial"].cleanup()  # as Python does at its end
+    assert not names["runs"].exists()
+    names, mounted = run_folder_cell(monkeypatch, "cuda", colab=False)
+    assert not mounted
+    assert names["runs"] == Path("runs")
+
+
+def test_what_is_missing_is_installed_and_torch_is_not_named(monkeypatch):
+    commands: list[list[str]] = []
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name != "tqdm" else object())
+    monkeypatch.setattr(subprocess, "run", lambda command, check: commands.append(command))
+    precision = torch.get_default_dtype()
+    names = {"importlib": importlib, "subprocess": subprocess, "sys": sys, "torch": torch, "device": "cpu"}
+    try:
+        exec(cell("needed = "), names)
+    finally:
+        torch.set_default_dtype(precision)
+    assert commands == [[sys.executable, "-m", "pip", "install", "--quiet", "pooch", "pillow"]]
+
+
+@pytest.mark.parametrize(
+    ("device", "capability", "scale"),
+    [("cpu", None, "tiny"), ("cuda", (7, 5), "medium"), ("cuda", (8, 0), "large"), ("cuda", (9, 0), "large")],
+)
+def test_the_scale_suits_the_card(monkeypatch, device, capability, scale):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    source = cell("SIZES = ").partition("\ntorch.manual_seed")[0]
+    names: dict[str, Any] = {"torch": torch, "device": device}
+    exec(source, names)
+    assert names["SCALE"] == scale
+    assert names["modern"] == (scale == "large")  # bfloat16, which older cards have no units for
+    assert names["SIZES"].keys() == names["TRAINING"].keys()
+
+
+@pytest.fixture
+def photographs(tmp_path) -> Path:
+    """A folder of 20 small photographs in two classes."""
+    for k in range(20):
+        place = tmp_path / "photos" / ("hills" if k % 2 else "lakes")
+        place.mkdir(parents=True, exist_ok=True)
+        Image.linear_gradient("L").rotate(18 * k).convert("RGB").save(place / f"{k}.png")
+    return tmp_path / "photos"
+
+
+def test_the_lab_runs_on_a_folder_of_photographs(photographs, monkeypatch, capsys):
+    """Every cell, with the student's DATA and SIZE and a training of four steps; no kernel, for speed."""
+    monkeypatch.setattr(plt, "show", lambda: plt.close("all"))
+    changes = {
+        'DATA = "cifar10" if device == "cuda" else "digits"': f"DATA = {f'folder:{photographs}'!r}",
+        "SIZE = 32": "SIZE = 16",
+        '"steps": 260': '"steps": 20',
+        '"layers": 4': '"layers": 1',
+    }
+    names: dict[str, Any] = {}
+    precision = torch.get_default_dtype()
+    try:
+        for _, code in LAB.code:
+            source = code.source
+            for old in [old for old in changes if old in source]:
+                source = source.replace(old, changes.pop(old))
+            exec(source, names)
+    finally:
+        torch.set_default_dtype(precision)
+        plt.rcdefaults()
+    assert not changes
+    assert names["images"].shape[1:] == (3, 16, 16)
+    assert names["classes"] == 2
+    made = {path.name for path in names["run"].iterdir()}
+    assert made == {"checkpoint.pt", "checkpoint.previous.pt", "history.csv", "samples", "samples.png"}
+    assert "photos-16-tiny" in str(names["run"])
+    names["trial"].cleanup()
+    printed = capsys.readouterr().out
+    assert "✓ (resume)" in printed
+    assert "✓ (load)" in printed
