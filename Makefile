@@ -2,6 +2,7 @@
 # make test    passes all tests, the notebooks' reference outputs included
 # make notebooks [NB=06]   re-executes the notebooks and refreshes their outputs
 # make lint    says what there is to repair in code, types and lectures
+# make benchmarks  measures speed and quality beside other libraries, and what training costs: about 35 minutes
 # make serve   builds the book and serves it at http://localhost:8000
 # make repo URL=https://github.com/ACCOUNT/NAME   sets the repository's address everywhere
 # make clean   removes what was built, the environment included
@@ -9,13 +10,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+OTHERS := .venv/benchmarks
 # one thread each: two busy cores with two threads apiece are many times slower
 export OMP_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 export TQDM_DISABLE := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: book test notebooks lint serve repo clean
+.PHONY: book test notebooks lint benchmarks serve repo clean
 .DEFAULT_GOAL := book
 
 $(READY): requirements.lock pyproject.toml
@@ -37,9 +39,22 @@ notebooks: $(READY)
 
 lint: $(READY)
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check flowlib tests tools book
+	$(BIN)/ruff format --check flowlib tests tools book benchmarks
 	$(BIN)/mypy
 	$(BIN)/python -m tools.lint
+
+# the other libraries live beside the course's environment, which they see but do not change
+$(OTHERS)/ready: benchmarks/requirements.txt $(READY)
+	$(BIN)/python -m venv $(OTHERS)
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+		> $$($(OTHERS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/course.pth
+	$(OTHERS)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	touch $@
+
+benchmarks: $(OTHERS)/ready
+	$(OTHERS)/bin/python -m benchmarks.quality
+	$(OTHERS)/bin/python -m benchmarks.speed
+	$(OTHERS)/bin/python -m benchmarks.training
 
 serve: book
 	$(BIN)/python -m http.server --directory _build/html 8000

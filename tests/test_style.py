@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
     "command",
     [
         ["ruff", "check", "."],
-        ["ruff", "format", "--check", "flowlib", "tests", "tools", "book"],
+        ["ruff", "format", "--check", "flowlib", "tests", "tools", "book", "benchmarks"],
         ["mypy"],
     ],
     ids=" ".join,

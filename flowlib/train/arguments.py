@@ -26,7 +26,7 @@ lost session: it goes on from its checkpoint and ends as if nothing had happened
 
 EPILOG = """\
 examples:
-  the digits on a CPU, about two minutes on two cores
+  the digits on a CPU, about a minute on two cores
     python -m flowlib.train --model glow --data digits --class-conditional --out runs/digits
   CIFAR-10 on one GPU, with a picture of samples every 1000 steps
     python -m flowlib.train --data cifar10 --bfloat16 --compile --samples-every 1000 --out runs/cifar10

@@ -1,0 +1,57 @@
+"""The families in flowlib: the rows of its table of models, and RealNVP once more with split halves."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from benchmarks.families import STEPS, Family
+from benchmarks.models import Builder, Model, reverse_kl
+from flowlib import MODELS, Flow, StandardNormal
+from flowlib.ffjord import FFJORD, Velocity
+from flowlib.ode import RungeKutta
+
+
+def of(flow: Flow, note: str = "") -> Model:
+    """The model of a flow that knows its density."""
+    return Model(flow, flow, flow.sample, note)
+
+
+def realnvp(family: Family) -> Model:
+    return of(MODELS["realnvp"](family.d, family.layers, family.hidden))
+
+
+def maf(family: Family) -> Model:
+    return of(MODELS["maf"](family.d, family.layers, family.hidden))
+
+
+def spline(family: Family) -> Model:
+    return of(MODELS["spline"](family.d, family.layers, family.hidden, bins=family.bins, box=family.box))
+
+
+def glow(family: Family) -> Model:
+    return of(MODELS["glow"](family.event_shape, family.layers, scales=1, hidden=family.hidden))
+
+
+def planar(family: Family) -> Model:
+    flow = MODELS["planar"](family.d, family.layers)
+
+    def log_density(z: Tensor) -> Tensor:
+        return reverse_kl(z, *flow.bijection(z))
+
+    return Model(flow, log_density, flow.sample)
+
+
+def continuous(family: Family) -> Model:
+    velocity = Velocity(family.d, family.hidden)
+    flow = Flow(FFJORD(velocity, solver=RungeKutta(STEPS)), StandardNormal(family.d))
+    return of(flow, f"{STEPS} Runge–Kutta steps, exact trace.")
+
+
+BUILDERS: dict[str, Builder] = {
+    "realnvp": realnvp,
+    "glow": glow,
+    "maf": maf,
+    "spline": spline,
+    "planar": planar,
+    "continuous": continuous,
+}

@@ -1,0 +1,231 @@
+"""The benchmarks: the harness at a tiny size, the committed results, and the page made of them."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from bs4 import BeautifulSoup
+
+from benchmarks import quality, speed
+from benchmarks.families import FAMILIES, TINY, bare_networks, live_parameters
+from benchmarks.models import LIBRARIES, builders
+from benchmarks.targets import TARGETS, Target
+from flowlib.data import Checkerboard
+from tests.book.conftest import ROOT, build_small_book
+
+PARTS = ("targets", "chart", "train", "sample", "sizes", "quality", "machine")
+
+
+@pytest.fixture(scope="module")
+def results() -> dict[str, Any]:
+    """What is committed."""
+    folder = ROOT / "benchmarks" / "results"
+    return {part: json.loads((folder / f"{part}.json").read_text("utf-8")) for part in ("speed", "quality")}
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    """The harness sets one thread; other tests get theirs back."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def shape(value: Any) -> Any:
+    """The keys and types of a result, down to the numbers."""
+    if isinstance(value, dict):
+        return {key: shape(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return list
+    return type(value)
+
+
+# --- the harness ------------------------------------------------------------------------------
+
+
+def test_speed_at_a_tiny_size(results: dict[str, Any]) -> None:
+    measured = speed.run(TINY, libraries=["flowlib"], rounds=2, compiled=False)
+    assert measured["families"].keys() == results["speed"]["families"].keys() == FAMILIES.keys()
+    for name, family in measured["families"].items():
+        committed = results["speed"]["families"][name]
+        assert family.keys() == committed.keys(), f"{name}: make benchmarks writes other fields today."
+        entry, then = family["entries"]["flowlib"], committed["entries"]["flowlib"]
+        then = {key: value for key, value in then.items() if key != "compiled"}
+        assert entry.keys() == then.keys()
+        for what in ("train", "sample"):
+            assert entry[what]["eager"]["ms"] > 0
+            assert name == "planar" or entry[what]["eager"]["ratio"] > 0
+            assert then[what]["eager"].keys() == {"ms", "ratio"}
+    assert shape(measured["machine"]).items() >= {"processor": str, "threads": int}.items()
+
+
+def test_a_ratio_is_the_median_over_rounds_of_paired_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    def times(actions: dict, rounds: int) -> dict:
+        own = {"bare": [1.0, 2.0, 4.0], "flowlib": [3.0, 4.0, 20.0]}
+        return {key: own[key[0]] for key in actions}
+
+    monkeypatch.setattr(speed, "interleave", times)
+    entry = speed.run({"maf": TINY["maf"]}, ["flowlib"], 3, compiled=False)["families"]["maf"]["entries"]
+    assert entry["flowlib"]["train"]["eager"] == {"ms": 4000.0, "ratio": 3.0}
+
+
+def test_rounds_take_turns() -> None:
+    order: list[str] = []
+    actions = {name: (lambda name=name: order.append(name)) for name in "ab"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(speed, "LEAST", 1e-12)  # one repeat of each
+        times = speed.interleave(actions, 3)
+    assert "".join(order) == "aabb" + "ab" * 3
+    assert all(len(taken) == 3 for taken in times.values())
+
+
+@pytest.mark.parametrize("name", sorted(set(TINY) - {"planar"}))
+def test_the_bare_networks_have_the_parameters_that_matter(name: str) -> None:
+    """All of flowlib's but Glow's actnorms and convolutions, and no more."""
+    torch.manual_seed(0)
+    model, (module, networks) = builders("flowlib")[name](TINY[name]), bare_networks(name, TINY[name])
+    x = torch.randn(256, *TINY[name].event_shape)
+    live = live_parameters(model, model.log_density, x)
+    bare = live_parameters(
+        module,
+        lambda _: sum(net(torch.randn(64, *shape)).flatten(1).square().sum(1) for net, shape in networks),
+        x,
+    )
+    extra = 2 * (12**2 + 2 * 12) if name == "glow" else 0
+    assert live == bare + extra
+
+
+def test_live_parameters_leave_out_masked_ones_and_change_nothing() -> None:
+    model = builders("flowlib")["realnvp"](TINY["realnvp"])
+    before = [p.clone() for p in model.parameters()]
+    x = torch.randn(64, 4)
+    live = live_parameters(model, model.log_density, x)
+    dead = 2 * (2 * 8 + 8 * 4 + 4)  # per coupling: two inputs, four outputs and their biases
+    assert sum(p.numel() for p in model.parameters()) - live == dead
+    assert all(torch.equal(now, then) for now, then in zip(model.parameters(), before, strict=True))
+
+
+def test_unequal_sizes_are_refused() -> None:
+    with pytest.raises(ValueError, match="build them with equally many"):
+        speed.check_sizes("maf", {"a": {"live": 100}, "b": {"live": 104}})
+
+
+def test_quality_at_a_tiny_size(results: dict[str, Any]) -> None:
+    task = replace(quality.toy(Checkerboard(), "Checkerboard"), seeds=1)
+    runs = [quality.run({"checkerboard": task}, ["flowlib"], steps, families=["spline"]) for steps in (1, 40)]
+    entries = [run["tasks"]["checkerboard"]["families"]["spline"]["entries"]["flowlib"] for run in runs]
+    assert task.best is not None
+    assert task.best < entries[1]["mean"] < entries[0]["mean"] - 0.1, "Forty steps learn something."
+    committed = results["quality"]["tasks"]["checkerboard"]
+    assert shape(runs[0]["tasks"]["checkerboard"]).keys() == committed.keys()
+    assert entries[0].keys() == committed["families"]["spline"]["entries"]["flowlib"].keys()
+
+
+def test_digits_are_judged_as_integers() -> None:
+    """A standard normal on the logits, against the sum over dimensions written out for one image."""
+    task = quality.handwritten()
+    standard = torch.distributions.Normal(0.0, 1.0)
+    model = quality.Model(torch.nn.Identity(), lambda z: standard.log_prob(z).sum(1), lambda n: None)
+    y = 0.05 + 0.9 * ((task.test.sigmoid() - 0.05) / 0.9)
+    log_pixel = standard.log_prob(task.test) + (0.9 / 17 / (y * (1 - y))).log()
+    assert quality.test_result(model, task) == pytest.approx(float(-log_pixel.mean() / 0.6931472), rel=1e-4)
+
+
+def test_the_extra_and_the_pins_are_the_libraries() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    lines = (ROOT / "benchmarks" / "requirements.txt").read_text("utf-8").splitlines()
+    pinned = {line.split("==")[0] for line in lines if not line.startswith("#")}
+    assert pinned == set(extras["benchmarks"]) == set(LIBRARIES) - {"flowlib"}
+
+
+# --- the results and the page -----------------------------------------------------------------
+
+
+def test_every_library_is_in_the_results(results: dict[str, Any]) -> None:
+    for part, measured in results.items():
+        found = {
+            library
+            for group in ([measured] if part == "speed" else measured["tasks"].values())
+            for family in group["families"].values()
+            for library in family["entries"]
+        }
+        assert found == set(LIBRARIES) == set(measured["machine"]["versions"]), part
+
+
+def test_every_target_has_its_number_or_a_reason(results: dict[str, Any]) -> None:
+    for target in TARGETS:
+        verdict = target.verdict(results)
+        assert verdict == "met" or target.why, f"{target.name}: {verdict}. Say why in benchmarks/targets.py."
+
+
+def test_verdicts() -> None:
+    target = Target("a", 2.0, "speed", ("x",))
+    assert target.verdict({"speed": {"x": 2.0}}) == "met"
+    assert target.verdict({"speed": {"x": 3.0}}) == "missed by 50 %"
+    assert target.verdict({"speed": {}}) == "not measured"
+
+
+@pytest.fixture
+def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, results: dict[str, Any]):
+    """A function that builds the page from changed results, and gives its soup and the warnings."""
+    monkeypatch.syspath_prepend(str(ROOT / "book" / "_ext"))
+    sys.modules.pop("benchmark_page", None)
+
+    def build(parts: tuple[str, ...] = PARTS) -> tuple[BeautifulSoup, str]:
+        folder = tmp_path / "benchmarks" / "results"
+        folder.mkdir(parents=True)
+        for part, measured in results.items():
+            (folder / f"{part}.json").write_text(json.dumps(measured), "utf-8")
+        text = "\n\n".join(f"## {part}\n\n```{{benchmarks}} {part}\n```" for part in parts)
+        (tmp_path / "index.md").write_text(f"# Page\n\n{text}\n", "utf-8")
+        warnings = build_small_book(tmp_path, tmp_path / "out", "benchmark_page")
+        return BeautifulSoup((tmp_path / "out/index.html").read_text("utf-8"), "html.parser"), warnings
+
+    return build
+
+
+def test_the_page_follows_from_the_results(page, results: dict[str, Any], monkeypatch) -> None:
+    for library in LIBRARIES[1:]:  # a build has none of them
+        monkeypatch.setitem(sys.modules, library, None)
+    entries = results["speed"]["families"]["maf"]["entries"]
+    monkeypatch.setitem(entries["flowlib"]["train"]["eager"], "ratio", 98.7)
+    monkeypatch.setitem(entries["flowlib"]["train"], "compiled", {"ms": 1.0, "ratio": 65.4})
+    digits = results["quality"]["tasks"]["digits"]["families"]["maf"]["entries"]
+    monkeypatch.setitem(digits["zuko"], "mean", None)
+    soup, warnings = page()
+    assert not warnings
+
+    def cells(part: str) -> list[list[str]]:
+        rows = soup.find(id=part).find_all("tr")
+        return [[cell.get_text() for cell in row.find_all(["th", "td"])] for row in rows]
+
+    shown = {row[0]: row[1:] for row in cells("targets")[1:]}
+    assert list(shown) == [target.name for target in TARGETS]
+    assert shown["MAF, training step"] == ["1.2", "98.7", "missed by 8125\xa0%"]
+    reasons = [item.get_text() for item in soup.find(id="targets").find_all("li")]
+    assert sum(reason.startswith("MAF, training step:") for reason in reasons) == 1
+    header, *rows = cells("train")
+    assert {row[0]: row[header.index("MAF")] for row in rows}["flowlib"].startswith("98.7\xa0/\xa065.4")
+    assert {row[0]: row[header.index("MAF")] for row in rows}["FrEIA"] == "–"
+    assert "MAF: flowlib 98.70" in soup.find("img")["alt"]
+    assert soup.find("img")["src"].startswith("data:image/svg+xml;base64,")
+    assert "diverged" in soup.find(id="quality").get_text()
+    for task in results["quality"]["tasks"].values():
+        assert task["title"] in soup.find(id="quality").get_text()
+    assert results["speed"]["machine"]["processor"] in soup.find(id="machine").get_text()
+
+
+def test_an_unknown_part_is_named(page) -> None:
+    assert "benchmarks has no part 'speeds'; it has targets" in page(("speeds",))[1]
+
+
+def test_the_books_page_has_every_part() -> None:
+    text = (ROOT / "book" / "benchmarks.md").read_text("utf-8")
+    assert {rest.split()[0] for rest in text.split("```{benchmarks} ")[1:]} == set(PARTS)
