@@ -120,6 +120,8 @@ def locate(name: str) -> tuple[str, int, str]:
     Example:
         >>> locate("flowlib.flow.Flow.log_prob")[::2]
         ('flowlib/flow', 'Flow.log_prob')
+        >>> locate("flowlib.train.fit")[::2]
+        ('flowlib/train/likelihood', 'fit')
     """
     parts = name.split(".")
     end = len(parts)
@@ -131,10 +133,11 @@ def locate(name: str) -> tuple[str, int, str]:
         target = getattr(target, part, None)
     if target is None or module is None or end == len(parts):
         raise ValueError(f"flowlib has no class, function or method {name}; correct it in book/slides.yml.")
+    home = getattr(module, parts[end]).__module__  # not where a package exports it from
     target = target.fget if isinstance(target, property) else target
     documented = end + 2 if inspect.getdoc(target) and target.__doc__ else end + 1
     return (
-        module.__name__.replace(".", "/"),
+        home.replace(".", "/"),
         inspect.getsourcelines(target)[1],
         ".".join(parts[end:documented]),
     )
