@@ -257,6 +257,16 @@ def bits_per_dim(log_prob: Tensor, d: int | Sequence[int]) -> Tensor:
     return -log_prob / (entries * math.log(2))
 
 
+def levels_of(flow: nn.Module) -> int | None:
+    """The number of levels that a flow dequantises, or None if it is a density of real numbers.
+
+    Example:
+        >>> levels_of(Compose([Logit(0.05), Dequantize(17)]))
+        17
+    """
+    return next((module.levels for module in flow.modules() if isinstance(module, Dequantize)), None)
+
+
 def _uniform(x: Tensor) -> Tensor:
     """Draws in (0, 1), one for each entry, made on the CPU in float64 as those of the bases are."""
     u = torch.rand(x.shape, dtype=torch.float64, device="cpu").to(x)
@@ -264,4 +274,4 @@ def _uniform(x: Tensor) -> Tensor:
     return u.clamp(eps, 1 - eps)
 
 
-__all__ = ["Dequantize", "Logit", "VariationalDequantize", "bits_per_dim"]
+__all__ = ["Dequantize", "Logit", "VariationalDequantize", "bits_per_dim", "levels_of"]

@@ -78,7 +78,7 @@ class Flow(nn.Module):
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         r"""Generate the point :math:`x = f(z)`: the generating direction."""
-        self._check_points(z, "z")
+        self._check_points(z, "z", self.base.event_shape)
         return self.bijection(z, self._check_context(context, len(z)))[0]
 
     def rsample(
@@ -124,7 +124,7 @@ class Flow(nn.Module):
         Returns:
             the pairs :math:`(u^k, \log P_k(u^k))` for k = 0 … K.
         """
-        self._check_points(z, "z")
+        self._check_points(z, "z", self.base.event_shape)
         context = self._check_context(context, len(z))
         layers = self.bijection if isinstance(self.bijection, Compose) else [self.bijection]
         steps = [(z, self.base.log_prob(z))]
@@ -138,13 +138,20 @@ class Flow(nn.Module):
         """Hand the flow to ``torch.distributions``; ``context`` is one row, kept for all calls."""
         return FlowDistribution(self, context)
 
-    def _check_points(self, points: Tensor, name: str) -> None:
+    def _check_points(
+        self,
+        points: Tensor,
+        name: str,
+        event_shape: torch.Size | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        """Refuse what is not points of this shape on this device; if not given, both are the flow's."""
         if not isinstance(points, Tensor):
             raise TypeError(
                 f"{name} must be a torch.Tensor and came as {type(points).__name__}; "
                 f"wrap it: torch.as_tensor({name})."
             )
-        event = tuple(self.event_shape)
+        event = tuple(self.event_shape if event_shape is None else event_shape)
         if tuple(points.shape[1:]) != event or points.dim() == 0:
             raise ValueError(
                 f"{name} has shape {tuple(points.shape)}; this flow takes (batch, "
@@ -155,7 +162,7 @@ class Flow(nn.Module):
                 f"{name} is {points.dtype} and the flow is {self.base.dtype}; "
                 f"convert one of them: {name}.to({self.base.dtype}) or flow.to({points.dtype})."
             )
-        if points.device != self.base.device:
+        if points.device != (device or self.base.device):
             raise ValueError(
                 f"{name} is on {points.device} and the flow is on {self.base.device}; "
                 f"move one of them: {name}.to(flow.base.device) or flow.to({name}.device)."
@@ -169,7 +176,10 @@ class Flow(nn.Module):
                 f"the first at index {int(bad[0])}; remove or repair them first."
             )
 
-    def _check_context(self, context: Tensor | None, n: int) -> Tensor | None:
+    def _check_context(
+        self, context: Tensor | None, n: int, device: torch.device | None = None
+    ) -> Tensor | None:
+        device = device or self.base.device
         wanted = self.context_features
         if context is None:
             if wanted:
@@ -183,10 +193,10 @@ class Flow(nn.Module):
         if not isinstance(context, Tensor) or tuple(context.shape) != (n, wanted):
             came = tuple(context.shape) if isinstance(context, Tensor) else type(context).__name__
             raise ValueError(f"context must have shape ({n}, {wanted}) and came as {came}.")
-        if context.dtype != self.base.dtype or context.device != self.base.device:
+        if context.dtype != self.base.dtype or context.device != device:
             raise ValueError(
                 f"context is {context.dtype} on {context.device} and the flow is {self.base.dtype} on "
-                f"{self.base.device}; use context.to(flow.base.anchor)."
+                f"{device}; use context.to(flow.base.anchor)."
             )
         if not torch.compiler.is_compiling() and not context.isfinite().all():
             raise ValueError("context holds NaN or infinity; remove or repair those rows first.")

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from types import SimpleNamespace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -190,13 +188,6 @@ class VFlow(Flow):
         rows = None if context is None else context.repeat_interleave(draws, 0)
         log_weights = self.log_prob(x.repeat_interleave(draws, 0), rows).reshape(len(x), draws)
         return log_weights.logsumexp(1) - math.log(draws)
-
-    def _check_points(self, points: Tensor, name: str) -> None:
-        """Points have ``event_shape``, and latents the base's, which is larger."""
-        if name != "z":
-            return super()._check_points(points, name)
-        latents: Any = SimpleNamespace(event_shape=self.base.event_shape, base=self.base)
-        return Flow._check_points(latents, points, name)
 
 
 __all__ = ["Augment", "VFlow"]

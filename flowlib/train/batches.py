@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
@@ -128,17 +127,12 @@ def batches_of(
 
 def checked_rows(flow: Flow, data: Tensor, context: Any, name: str) -> tuple[Tensor, Tensor | None]:
     """Check the points and their context where they lie; then move them to the flow, if they fit there."""
-    here: Any = SimpleNamespace(
-        event_shape=flow.event_shape,
-        context_features=flow.context_features,
-        base=SimpleNamespace(dtype=flow.base.dtype, device=data.device),
-    )
-    Flow._check_points(here, data, name)
+    flow._check_points(data, name, device=data.device)
     if not len(data):
         raise ValueError(f"{name} holds no points; a fit needs at least one.")
     if isinstance(context, Tensor):
         context = context.to(data.device)
-    context = Flow._check_context(here, context, len(data))
+    context = flow._check_context(context, len(data), data.device)
     if not _fits(data, context, flow.base.device):
         return data.cpu(), None if context is None else context.cpu()
     device = flow.base.device

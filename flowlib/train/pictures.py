@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowlib.dequantize import Dequantize
+from flowlib.dequantize import levels_of
 from flowlib.flow import Flow
 from flowlib.train.files import replacing
 from flowlib.train.randomness import own_random_state
@@ -39,8 +39,8 @@ class Pictures:
             n = len(context)
         self.folder, self.every, self.context, self.seed = Path(folder), every, context, seed
         self.latents = flow.base.sample(n, torch.Generator().manual_seed(seed))
-        levels = [module.levels for module in flow.modules() if isinstance(module, Dequantize)]
-        self.high = levels[0] - 1 if levels else None
+        levels = levels_of(flow)
+        self.high = None if levels is None else levels - 1
         if not self.folder.is_dir():
             if self.folder.exists() or not self.folder.parent.is_dir():
                 raise ValueError(

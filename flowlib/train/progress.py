@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from flowlib.dequantize import Dequantize
+from flowlib.dequantize import levels_of
 from flowlib.flow import Flow
 
 
@@ -20,7 +20,7 @@ class Bar:
             return
         self.bar = tqdm(total=steps, initial=start)
         # only the likelihood of integers counts in bits: a density's depends on the unit of its points
-        integers = any(isinstance(module, Dequantize) for module in flow.modules())
+        integers = levels_of(flow) is not None
         self.unit = "bits per dimension" if integers else "nats"
         self.nats = flow.event_shape.numel() * math.log(2) if integers else 1.0
 

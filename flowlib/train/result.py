@@ -13,7 +13,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from flowlib.dequantize import Dequantize, bits_per_dim
+from flowlib.dequantize import bits_per_dim, levels_of
 from flowlib.flow import Flow
 from flowlib.train.files import replacing
 from flowlib.train.history import History
@@ -41,7 +41,7 @@ def write_result(
     Raises:
         OSError: if a file cannot be written.
     """
-    levels = next((module.levels for module in flow.modules() if isinstance(module, Dequantize)), None)
+    levels = levels_of(flow)
     nats = Validation(flow, test, context, 256, 1, None, seed=0).measure(flow)
     bits = None if levels is None else float(bits_per_dim(torch.tensor(-nats), flow.event_shape))
     device = flow.base.device

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bs4 import BeautifulSoup
@@ -41,6 +43,20 @@ def build_small_book(source: Path, out: Path, *extensions: str) -> str:
     with docutils_namespace():
         Sphinx(source, None, out, out / ".doctrees", "html", settings, StringIO(), warnings).build()
     return warnings.getvalue()
+
+
+def build_results_page(
+    folder: Path, results: dict[str, Any], directive: str, parts: Iterable[str], extension: str
+) -> tuple[BeautifulSoup, str]:
+    """Build a page of some parts of a directive from results of the benchmarks; its soup and the warnings."""
+    place = folder / "benchmarks" / "results"
+    place.mkdir(parents=True)
+    for name, measured in results.items():
+        (place / f"{name}.json").write_text(json.dumps(measured), "utf-8")
+    text = "\n\n".join(f"## {part}\n\n```{{{directive}}} {part}\n```" for part in parts)
+    (folder / "index.md").write_text(f"# Page\n\n{text}\n", "utf-8")
+    warnings = build_small_book(folder, folder / "out", extension)
+    return BeautifulSoup((folder / "out/index.html").read_text("utf-8"), "html.parser"), warnings
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from benchmarks.families import FAMILIES, TINY, bare_networks, live_parameters
 from benchmarks.models import LIBRARIES, builders
 from benchmarks.targets import TARGETS, Target
 from flowlib.data import Checkerboard
-from tests.book.conftest import ROOT, build_small_book
+from tests.book.conftest import ROOT, build_results_page
 
 PARTS = ("targets", "chart", "train", "sample", "sizes", "quality", "machine")
 
@@ -179,14 +179,7 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, results: dict[str, Any
     sys.modules.pop("benchmark_page", None)
 
     def build(parts: tuple[str, ...] = PARTS) -> tuple[BeautifulSoup, str]:
-        folder = tmp_path / "benchmarks" / "results"
-        folder.mkdir(parents=True)
-        for part, measured in results.items():
-            (folder / f"{part}.json").write_text(json.dumps(measured), "utf-8")
-        text = "\n\n".join(f"## {part}\n\n```{{benchmarks}} {part}\n```" for part in parts)
-        (tmp_path / "index.md").write_text(f"# Page\n\n{text}\n", "utf-8")
-        warnings = build_small_book(tmp_path, tmp_path / "out", "benchmark_page")
-        return BeautifulSoup((tmp_path / "out/index.html").read_text("utf-8"), "html.parser"), warnings
+        return build_results_page(tmp_path, results, "benchmarks", parts, "benchmark_page")
 
     return build
 

@@ -17,7 +17,7 @@ from benchmarks import scaling, throughput, training
 from benchmarks.cards import PEAKS, share_of_peak
 from benchmarks.memory import Memory
 from flowlib.train.flow_for import check_sizes
-from tests.book.conftest import ROOT, build_small_book
+from tests.book.conftest import ROOT, build_results_page
 
 CPU = torch.device("cpu")
 SMALL = {"layers": 1, "scales": 1, "hidden": 4, "side": 16, "batch": 2}
@@ -207,14 +207,7 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         sys.modules.pop(name, None)
 
     def build(results: dict[str, Any], *parts: str) -> tuple[BeautifulSoup, str]:
-        folder = tmp_path / "benchmarks" / "results"
-        folder.mkdir(parents=True)
-        for name, found in results.items():
-            (folder / f"{name}.json").write_text(json.dumps(found), "utf-8")
-        text = "\n\n".join(f"## {part}\n\n```{{training-costs}} {part}\n```" for part in parts)
-        (tmp_path / "index.md").write_text(f"# Page\n\n{text}\n", "utf-8")
-        warnings = build_small_book(tmp_path, tmp_path / "out", "training_costs")
-        return BeautifulSoup((tmp_path / "out/index.html").read_text("utf-8"), "html.parser"), warnings
+        return build_results_page(tmp_path, results, "training-costs", parts, "training_costs")
 
     return build
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 
 from flowlib import check
 from flowlib.bases import StandardNormal
@@ -18,20 +17,12 @@ from flowlib.linear import Triangular
 from flowlib.models import realnvp, realnvp_multiscale
 from flowlib.train import fit, fit_reverse_kl
 from flowlib.vflow import Augment, VFlow
+from tests.flowlib.randomised import randomised
 
 
 @pytest.fixture(autouse=True)
 def _double(same_start):
     torch.set_default_dtype(torch.float64)
-
-
-def randomised(module: nn.Module) -> nn.Module:
-    """The module with every parameter moved, so that nothing is the identity, in eval mode."""
-    with torch.no_grad():
-        for parameter in module.parameters():
-            fan_in = parameter[0].numel() if parameter.dim() > 1 else 1
-            parameter.add_(0.5 * torch.randn(parameter.shape) / fan_in**0.5)
-    return module.eval()
 
 
 def gaussian(augment: Augment) -> tuple[VFlow, torch.distributions.Distribution]:

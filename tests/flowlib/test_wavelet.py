@@ -13,6 +13,7 @@ from flowlib.bases import StandardNormal, UniformBox
 from flowlib.models import wavelet
 from flowlib.train import fit
 from flowlib.wavelet import Haar, WaveletFlow
+from tests.flowlib.randomised import randomised
 
 EVENT, SCALES = (2, 8, 8), 3  # down to one pixel
 
@@ -20,15 +21,6 @@ EVENT, SCALES = (2, 8, 8), 3  # down to one pixel
 @pytest.fixture(autouse=True)
 def _double(same_start):
     torch.set_default_dtype(torch.float64)
-
-
-def randomised(module: nn.Module) -> nn.Module:
-    """The module with every parameter moved, so that nothing is the identity, in eval mode."""
-    with torch.no_grad():
-        for parameter in module.parameters():
-            fan_in = parameter[0].numel() if parameter.dim() > 1 else 1
-            parameter.add_(0.5 * torch.randn(parameter.shape) / fan_in**0.5)
-    return module.eval()
 
 
 def pyramid(context_features: int = 0) -> WaveletFlow:
