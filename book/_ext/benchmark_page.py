@@ -186,6 +186,13 @@ def chart(results: dict[str, Any]) -> tuple[bytes, str]:
     return out.getvalue(), "Dots for each library on a logarithmic axis. " + "; ".join(spans) + "."
 
 
+def image(svg: bytes, words: str) -> nodes.Node:
+    """A figure inside the page, with its alt text."""
+    code = base64.b64encode(svg).decode()
+    html = f'<img class="benchmark-chart" alt="{words}" src="data:image/svg+xml;base64,{code}" />'
+    return nodes.raw("", html, format="html")
+
+
 class Benchmarks(SphinxDirective):
     """``{benchmarks} targets``: one part of the page; the module's docstring lists them."""
 
@@ -200,10 +207,7 @@ class Benchmarks(SphinxDirective):
                 raise self.error(f"{FOLDER}/{part}.json is missing; make benchmarks writes it.")
             results[part] = json.loads(path.read_text("utf-8"))
         if self.arguments[0] == "chart":
-            svg, words = chart(results)
-            code = base64.b64encode(svg).decode()
-            html = f'<img class="benchmark-chart" alt="{words}" src="data:image/svg+xml;base64,{code}" />'
-            return [nodes.raw("", html, format="html")]
+            return [image(*chart(results))]
         if self.arguments[0] not in PARTS:
             known = ", ".join([*PARTS, "chart"])
             raise self.error(f"benchmarks has no part {self.arguments[0]!r}; it has {known}.")

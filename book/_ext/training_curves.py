@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from io import BytesIO
 from statistics import mean
 from typing import Any
 
+from benchmark_page import image
 from docutils import nodes
 from matplotlib.figure import Figure
 
@@ -51,6 +51,4 @@ def curves(training: dict[str, Any]) -> nodes.Node:
         for model in by_bits(training)
     )
     words = f"Two panels of falling curves, one for each model. At their ends: {ends}."
-    code = base64.b64encode(out.getvalue()).decode()
-    html = f'<img class="benchmark-chart" alt="{words}" src="data:image/svg+xml;base64,{code}" />'
-    return nodes.raw("", html, format="html")
+    return image(out.getvalue(), words)
