@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from flowlib.made import MADE
+from flowlib.layers.autoregressive import MADE
 from flowlib.nets import MLP, ConvNet
 
 STEPS = 8  # of the Runge–Kutta method, each with four calls of the velocity

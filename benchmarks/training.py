@@ -28,8 +28,8 @@ from benchmarks.machine import describe
 from benchmarks.memory import Memory
 from flowlib import fit
 from flowlib.data import Dataset, load_dataset
-from flowlib.dequantize import bits_per_dim
 from flowlib.flow import Flow
+from flowlib.layers.dequantize import bits_per_dim
 from flowlib.train.flow_for import Flatten, flow_for
 from flowlib.train.recipes import recipe
 from flowlib.train.validation import Validation

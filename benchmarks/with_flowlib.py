@@ -7,8 +7,7 @@ from torch import Tensor
 from benchmarks.families import STEPS, Family
 from benchmarks.models import Builder, Model, reverse_kl
 from flowlib import MODELS, Flow, StandardNormal
-from flowlib.ffjord import FFJORD, Velocity
-from flowlib.ode import RungeKutta
+from flowlib.layers.ffjord import FFJORD, RungeKutta, Velocity
 
 
 def of(flow: Flow, note: str = "") -> Model:

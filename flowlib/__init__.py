@@ -1,77 +1,38 @@
 """Normalizing flows that read like their formulas: :math:`x = f(z)`, one idea per file.
 
-Importing flowlib needs torch and numpy alone; ``flowlib.plots`` needs matplotlib.
+Three storeys: the ground (``bijection``, ``flow``, ``bases``, ``nets``), one lecture's idea a file in
+``layers``, and what uses them (``models``, ``check``, ``plots``, ``data``, ``train``). Importing flowlib
+needs torch and numpy alone; ``flowlib.plots`` needs matplotlib.
 """
 
 from flowlib import check
-from flowlib.attention import AttentionNet
-from flowlib.autoregressive import AffineAutoregressive
 from flowlib.bases import Base, StandardNormal, UniformBox
 from flowlib.bijection import Bijection, Compose, Inverse
-from flowlib.convolution import Convolution1x1, ConvolutionLU
-from flowlib.coupling import AdditiveCoupling, AffineCoupling, Permute, Scale
-from flowlib.dequantize import Dequantize, Logit, VariationalDequantize, bits_per_dim
-from flowlib.ffjord import FFJORD, Velocity
 from flowlib.flow import Flow, FlowDistribution
-from flowlib.flowpp import MixtureCoupling
-from flowlib.glow import ActNorm, ChannelCoupling
-from flowlib.linear import Triangular
-from flowlib.made import MADE
+from flowlib.layers.autoregressive import MADE, AffineAutoregressive
+from flowlib.layers.coupling import (
+    AdditiveCoupling,
+    AffineCoupling,
+    Permute,
+    Scale,
+    alternating_mask,
+    channel_mask,
+    checkerboard_mask,
+    half_mask,
+)
+from flowlib.layers.dequantize import Dequantize, Logit, VariationalDequantize, bits_per_dim
+from flowlib.layers.ffjord import FFJORD, Dopri5, RungeKutta, Velocity
+from flowlib.layers.flowpp import MixtureCoupling
+from flowlib.layers.glow import ActNorm, ChannelCoupling, Convolution1x1, ConvolutionLU
+from flowlib.layers.linear import Triangular
+from flowlib.layers.multiscale import OnChannels, Squeeze
+from flowlib.layers.planar import Planar, fixed_point_inverse, solve_planar
+from flowlib.layers.radial import Radial
+from flowlib.layers.spline import SplineAutoregressive, SplineCoupling
+from flowlib.layers.vflow import Augment, VFlow
+from flowlib.layers.wavelet import Haar, WaveletFlow
 from flowlib.models import MODELS
-from flowlib.multiscale import OnChannels, Squeeze
-from flowlib.ode import Dopri5, RungeKutta
-from flowlib.planar import Planar
-from flowlib.radial import Radial
-from flowlib.spline import SplineAutoregressive, SplineCoupling
+from flowlib.nets import MLP, AttentionNet, Conditioner, ConvNet
 from flowlib.train import History, fit, fit_reverse_kl
-from flowlib.vflow import Augment, VFlow
-from flowlib.wavelet import Haar, WaveletFlow
 
 __version__ = "0.1.0"
-
-__all__ = [
-    "FFJORD",
-    "MADE",
-    "MODELS",
-    "ActNorm",
-    "AdditiveCoupling",
-    "AffineAutoregressive",
-    "AffineCoupling",
-    "AttentionNet",
-    "Augment",
-    "Base",
-    "Bijection",
-    "ChannelCoupling",
-    "Compose",
-    "Convolution1x1",
-    "ConvolutionLU",
-    "Dequantize",
-    "Dopri5",
-    "Flow",
-    "FlowDistribution",
-    "Haar",
-    "History",
-    "Inverse",
-    "Logit",
-    "MixtureCoupling",
-    "OnChannels",
-    "Permute",
-    "Planar",
-    "Radial",
-    "RungeKutta",
-    "Scale",
-    "SplineAutoregressive",
-    "SplineCoupling",
-    "Squeeze",
-    "StandardNormal",
-    "Triangular",
-    "UniformBox",
-    "VFlow",
-    "VariationalDequantize",
-    "Velocity",
-    "WaveletFlow",
-    "bits_per_dim",
-    "check",
-    "fit",
-    "fit_reverse_kl",
-]

@@ -98,7 +98,7 @@ class Inverse(Bijection):
     r"""The layer :math:`f^{-1}`: the two directions of ``bijection`` swapped.
 
     IAF is the inverse of MAF, and a planar flow whose density is cheap instead of its
-    samples is the inverse of :class:`~flowlib.planar.Planar`.
+    samples is the inverse of :class:`~flowlib.layers.planar.Planar`.
 
     Example:
         >>> import torch

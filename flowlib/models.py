@@ -10,25 +10,28 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from flowlib.attention import AttentionNet
-from flowlib.autoregressive import AffineAutoregressive
 from flowlib.bases import Base, StandardNormal
 from flowlib.bijection import Bijection, Compose, Inverse
-from flowlib.convolution import ConvolutionLU
-from flowlib.coupling import AdditiveCoupling, AffineCoupling, Scale, alternating_mask, checkerboard_mask
-from flowlib.ffjord import FFJORD
 from flowlib.flow import Flow
-from flowlib.flowpp import MixtureCoupling
-from flowlib.linear import Triangular
-from flowlib.multiscale import glow_scales, realnvp_scales
-from flowlib.nets import MLP, ConvNet
-from flowlib.ode import RungeKutta
-from flowlib.planar import Planar
-from flowlib.radial import Radial
-from flowlib.spline import SplineAutoregressive, SplineCoupling
-from flowlib.velocity import Velocity
-from flowlib.vflow import Augment, VFlow
-from flowlib.wavelet import WaveletFlow
+from flowlib.layers.autoregressive import AffineAutoregressive
+from flowlib.layers.coupling import (
+    AdditiveCoupling,
+    AffineCoupling,
+    Scale,
+    alternating_mask,
+    checkerboard_mask,
+)
+from flowlib.layers.ffjord import FFJORD, RungeKutta, Velocity
+from flowlib.layers.flowpp import MixtureCoupling
+from flowlib.layers.glow import ConvolutionLU
+from flowlib.layers.linear import Triangular
+from flowlib.layers.multiscale import glow_scales, realnvp_scales
+from flowlib.layers.planar import Planar
+from flowlib.layers.radial import Radial
+from flowlib.layers.spline import SplineAutoregressive, SplineCoupling
+from flowlib.layers.vflow import Augment, VFlow
+from flowlib.layers.wavelet import WaveletFlow
+from flowlib.nets import MLP, AttentionNet, ConvNet
 
 
 def linear(
@@ -204,7 +207,7 @@ def glow(
         hidden: channels of each conditioner's residual blocks.
         context_features: length of the vector that conditions each image; 0 for none.
         mix: makes the layer that mixes a given number of channels, such as
-            :class:`~flowlib.convolution.ConvolutionLU` or :class:`~flowlib.convolution.Convolution1x1`.
+            :class:`~flowlib.layers.glow.ConvolutionLU` or :class:`~flowlib.layers.glow.Convolution1x1`.
         base: the base density; a standard normal if not given.
 
     Raises:
@@ -452,7 +455,7 @@ def ffjord(
         hidden: widths inside the velocity; with two of them the trace costs least.
         context_features: length of the vector that conditions each point; 0 for none.
         base: the base density; a standard normal if not given.
-        steps: how many steps of :class:`~flowlib.ode.RungeKutta`.
+        steps: how many steps of :class:`~flowlib.layers.ffjord.RungeKutta`.
 
     Raises:
         ValueError: if ``event_shape`` is not one size, or a size is not positive.

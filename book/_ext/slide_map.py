@@ -99,7 +99,7 @@ class FormulaList(Listing):
 
 
 class Source(SphinxRole):
-    """``{source}`flowlib.planar.Planar.forward```: file and line, linked to the highlighted source."""
+    """``{source}`flowlib.layers.planar.Planar.forward```: file and line, linked to the highlighted source."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         try:

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from flowlib.bases import StandardNormal
 from flowlib.bijection import Bijection, Compose, Inverse
-from flowlib.dequantize import Dequantize, Logit
 from flowlib.flow import Flow
+from flowlib.layers.dequantize import Dequantize, Logit
 from flowlib.models import MODELS
 
 if TYPE_CHECKING:
@@ -55,9 +55,9 @@ def flow_for(data: Dataset, model: str = "glow", context_features: int = 0, **si
         x = f(z) \text{ for points of the plane}, \qquad
         x = \lfloor L\, \sigma_{0.05}(f(z)) \rfloor \text{ for images of } L \text{ levels}
 
-    Images get :class:`~flowlib.dequantize.Logit` with α = 0.05, written :math:`\sigma_{0.05}`, and
-    :class:`~flowlib.dequantize.Dequantize` as outermost layers. So the flow takes the images as the data
-    set has them, as floats, and its ``log_prob`` is a bound of the probability of the integers. A model
+    Images get :class:`~flowlib.layers.dequantize.Logit` with α = 0.05, written :math:`\sigma_{0.05}`, and
+    :class:`~flowlib.layers.dequantize.Dequantize` as outermost layers. So the flow takes the images as the
+    data set has them, as floats, and its ``log_prob`` is a bound of the probability of the integers. A model
     that only takes vectors gets the pixels in a row, and the flow takes images all the same.
 
     Args:

@@ -67,7 +67,7 @@ def fit(
     **Several processes.** Under ``torchrun``, once ``torch.distributed`` is initialised and every process
     makes this call with the same arguments but its own ``device``, each computes its share of every
     batch. Losses and gradients are those of one process. Layers that draw, such as
-    :class:`~flowlib.dequantize.Dequantize`, draw from a stream of their own in each process. The first
+    :class:`~flowlib.layers.dequantize.Dequantize`, draw from a stream of their own in each process. The first
     process alone shows the bar, validates and writes files.
 
     Args:
@@ -96,7 +96,7 @@ def fit(
         bfloat16: let the conditioners compute in bfloat16; all else, and every log-det, stays in float32.
         compile: train with ``torch.compile(flow)``.
         accumulate: cut every batch into so many pieces, to save memory. The update is that of the whole
-            batch; only the start of :class:`~flowlib.glow.ActNorm` sees the first piece alone.
+            batch; only the start of :class:`~flowlib.layers.glow.ActNorm` sees the first piece alone.
         checkpoint: a file to save to every ``checkpoint_every`` steps, and to go on from.
         samples: a folder for pictures of samples, every ``samples_every`` steps and at the end, always
             from the same latents; needs matplotlib.

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowlib.dequantize import levels_of
 from flowlib.flow import Flow
+from flowlib.layers.dequantize import levels_of
 from flowlib.train.files import replacing
 from flowlib.train.randomness import own_random_state
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from flowlib.dequantize import levels_of
 from flowlib.flow import Flow
+from flowlib.layers.dequantize import levels_of
 
 
 class Bar:

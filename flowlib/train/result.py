@@ -13,8 +13,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from flowlib.dequantize import bits_per_dim, levels_of
 from flowlib.flow import Flow
+from flowlib.layers.dequantize import bits_per_dim, levels_of
 from flowlib.train.files import replacing
 from flowlib.train.history import History
 from flowlib.train.validation import Validation

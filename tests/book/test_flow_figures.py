@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.distributions import AffineTransform, Distribution, ExpTransform, TransformedDistribution
 
 from flowlib import AffineCoupling, Bijection, Flow, Planar, StandardNormal, UniformBox
-from flowlib.coupling import half_mask
+from flowlib.layers.coupling import half_mask
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("book")]
 

@@ -9,11 +9,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from flowlib import check
-from flowlib.autoregressive import AffineAutoregressive, Autoregressive
 from flowlib.bases import StandardNormal
 from flowlib.bijection import Compose, Inverse
 from flowlib.flow import Flow
-from flowlib.made import MADE, MaskedLinear
+from flowlib.layers.autoregressive import MADE, AffineAutoregressive, Autoregressive, MaskedLinear
 
 ORDERS = {"natural": [0, 1, 2, 3, 4], "reversed": [4, 3, 2, 1, 0], "mixed": [2, 0, 4, 1, 3]}
 every_order = pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from flowlib import check
-from flowlib.coupling import (
+from flowlib.layers.coupling import (
     AdditiveCoupling,
     AffineCoupling,
     Permute,

@@ -11,9 +11,9 @@ from torch import nn
 from flowlib import check
 from flowlib.bases import StandardNormal, UniformBox
 from flowlib.bijection import Compose
-from flowlib.dequantize import Dequantize, Logit, VariationalDequantize, bits_per_dim
 from flowlib.flow import Flow
-from flowlib.linear import Triangular
+from flowlib.layers.dequantize import Dequantize, Logit, VariationalDequantize, bits_per_dim
+from flowlib.layers.linear import Triangular
 from flowlib.train import fit
 
 EVENT = (2, 4, 4)

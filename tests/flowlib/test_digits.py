@@ -14,7 +14,7 @@ import torch
 
 from flowlib import Compose, Flow, fit
 from flowlib.data import load_dataset
-from flowlib.dequantize import bits_per_dim
+from flowlib.layers.dequantize import bits_per_dim
 from flowlib.models import MODELS
 from flowlib.train.flow_for import flow_for, sizes_of
 

@@ -15,10 +15,8 @@ from torch import nn
 
 from flowlib import check
 from flowlib.bases import StandardNormal
-from flowlib.ffjord import FFJORD, Velocity
 from flowlib.flow import Flow
-from flowlib.ode import Dopri5, RungeKutta
-from flowlib.velocity import exact_trace
+from flowlib.layers.ffjord import FFJORD, Dopri5, RungeKutta, Velocity, exact_trace
 
 BATCH = 6
 

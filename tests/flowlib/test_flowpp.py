@@ -11,14 +11,12 @@ from torch.distributions.transforms import AffineTransform, SigmoidTransform
 from torch.func import hessian, jacfwd, jacrev, vmap
 
 from flowlib import check
-from flowlib.attention import AttentionNet
 from flowlib.bases import StandardNormal
 from flowlib.bijection import Compose
-from flowlib.coupling import checkerboard_mask, half_mask
 from flowlib.flow import Flow
-from flowlib.flowpp import MixtureCoupling
-from flowlib.logistic_mixture import mixture_logit, solve_mixture_logit
-from flowlib.nets import MLP
+from flowlib.layers.coupling import checkerboard_mask, half_mask
+from flowlib.layers.flowpp import MixtureCoupling, mixture_logit, solve_mixture_logit
+from flowlib.nets import MLP, AttentionNet
 
 K = 5
 both_dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -163,7 +161,7 @@ def test_nan_is_handed_on_and_what_cannot_be_solved_is_an_error(monkeypatch):
     y, mixture = torch.tensor([math.nan, 1.0, 1.0]).double(), mixtures(3)
     mixture[0][:, 1] = math.nan
     assert solve_mixture_logit(y, *mixture).isnan().tolist() == [True, True, False]
-    monkeypatch.setattr("flowlib.logistic_mixture._STEPS", 1)
+    monkeypatch.setattr("flowlib.layers.flowpp._STEPS", 1)
     with pytest.raises(RuntimeError, match=r"was not found in 1 steps for \d+ of 50 points; .* Use float64"):
         solve_mixture_logit(numbers(50), *mixtures(50))
 

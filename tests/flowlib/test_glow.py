@@ -12,12 +12,11 @@ from torch import nn
 from flowlib import check
 from flowlib.bases import StandardNormal
 from flowlib.bijection import Compose, Inverse
-from flowlib.convolution import Convolution1x1, ConvolutionLU
-from flowlib.coupling import AffineCoupling, Permute, channel_mask
 from flowlib.flow import Flow
-from flowlib.glow import ActNorm, ChannelCoupling
+from flowlib.layers.coupling import AffineCoupling, Permute, channel_mask
+from flowlib.layers.glow import ActNorm, ChannelCoupling, Convolution1x1, ConvolutionLU
+from flowlib.layers.multiscale import OnChannels, Squeeze
 from flowlib.models import glow, realnvp_multiscale
-from flowlib.multiscale import OnChannels, Squeeze
 from flowlib.nets import MLP, ConvNet
 
 B, C, H, W = 6, 4, 2, 3

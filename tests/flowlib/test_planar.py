@@ -7,7 +7,7 @@ import torch
 from torch.func import hessian, jacfwd, jacrev, vmap
 
 from flowlib import Flow, Planar, Radial, StandardNormal, check
-from flowlib.planar import fixed_point_inverse, solve_planar
+from flowlib.layers.planar import fixed_point_inverse, solve_planar
 
 BOTH = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 

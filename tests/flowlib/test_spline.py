@@ -11,12 +11,18 @@ import torch
 from flowlib import check
 from flowlib.bases import StandardNormal
 from flowlib.bijection import Compose
-from flowlib.coupling import checkerboard_mask, half_mask
 from flowlib.flow import Flow
+from flowlib.layers.coupling import checkerboard_mask, half_mask
+from flowlib.layers.spline import (
+    Knots,
+    SplineAutoregressive,
+    SplineCoupling,
+    inverse_rational_quadratic,
+    rational_quadratic,
+    spline_knots,
+)
 from flowlib.models import MODELS
 from flowlib.nets import MLP, ConvNet
-from flowlib.spline import SplineAutoregressive, SplineCoupling
-from flowlib.spline_curve import Knots, inverse_rational_quadratic, rational_quadratic, spline_knots
 
 BINS, BOX = 8, 4.0
 LEAST, MOST = math.exp(-3.5), math.exp(3)  # the slopes that spline_knots promises

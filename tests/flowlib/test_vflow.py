@@ -13,10 +13,10 @@ from flowlib import check
 from flowlib.bases import StandardNormal
 from flowlib.bijection import Compose
 from flowlib.flow import Flow
-from flowlib.linear import Triangular
+from flowlib.layers.linear import Triangular
+from flowlib.layers.vflow import Augment, VFlow
 from flowlib.models import realnvp, realnvp_multiscale
 from flowlib.train import fit, fit_reverse_kl
-from flowlib.vflow import Augment, VFlow
 from tests.flowlib.randomised import randomised
 
 
@@ -325,7 +325,7 @@ def test_it_compiles_without_a_graph_break():
 def test_a_few_seconds_of_training_beat_the_best_gaussian_by_0_4_bits_per_dimension():
     pytest.importorskip("sklearn")
     from flowlib.data import digits
-    from flowlib.dequantize import Dequantize, Logit, bits_per_dim
+    from flowlib.layers.dequantize import Dequantize, Logit, bits_per_dim
 
     torch.set_default_dtype(torch.float32)
     train, test = (digits(split)[0].float() for split in ("train", "test"))

@@ -10,9 +10,9 @@ from torch import nn
 
 from flowlib import check
 from flowlib.bases import StandardNormal, UniformBox
+from flowlib.layers.wavelet import Haar, WaveletFlow
 from flowlib.models import wavelet
 from flowlib.train import fit
-from flowlib.wavelet import Haar, WaveletFlow
 from tests.flowlib.randomised import randomised
 
 EVENT, SCALES = (2, 8, 8), 3  # down to one pixel

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from flowlib.bijection import Bijection, Compose, Inverse, sum_event
-from flowlib.coupling import AffineCoupling, alternating_mask, checkerboard_mask
+from flowlib.layers.coupling import AffineCoupling, alternating_mask, checkerboard_mask
 from flowlib.nets import MLP, ConvNet
 
 

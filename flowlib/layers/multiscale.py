@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from flowlib.bijection import Bijection, Compose, Inverse
-from flowlib.convolution import ConvolutionLU
-from flowlib.coupling import AffineCoupling, channel_mask, checkerboard_mask
-from flowlib.glow import ActNorm, ChannelCoupling
+from flowlib.layers.coupling import AffineCoupling, channel_mask, checkerboard_mask
+from flowlib.layers.glow import ActNorm, ChannelCoupling, ConvolutionLU
 from flowlib.nets import ConvNet
 
 

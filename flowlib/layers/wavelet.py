@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from flowlib.bases import StandardNormal
 from flowlib.bijection import Bijection, Compose, Inverse
-from flowlib.coupling import AffineCoupling, channel_mask, checkerboard_mask
 from flowlib.flow import Flow
-from flowlib.multiscale import OnChannels
+from flowlib.layers.coupling import AffineCoupling, channel_mask, checkerboard_mask
+from flowlib.layers.multiscale import OnChannels
 from flowlib.nets import ConvNet
 
 

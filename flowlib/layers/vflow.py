@@ -14,8 +14,8 @@ from torch import Tensor
 
 from flowlib.bases import StandardNormal
 from flowlib.bijection import Bijection, Compose
-from flowlib.coupling import AffineCoupling
 from flowlib.flow import Flow
+from flowlib.layers.coupling import AffineCoupling
 from flowlib.nets import MLP, ConvNet
 
 

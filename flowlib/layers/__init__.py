@@ -1,0 +1,1 @@
+"""The layers: one lecture's idea a file."""
