@@ -9,14 +9,31 @@ from importlib import metadata
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+from tests.notebooks.dependencies import with_dependencies
 from tools.setup_cell import ROOT
 
 # what environment.yml adds for students
 ONLY_FOR_STUDENTS = {"jupyterlab"}
 # what pip freeze leaves out: they belong to pip, as pip itself does
 OF_PIP = {"setuptools", "wheel"}
+# what the CUDA builds of torch bring, each its own versions: a lock of theirs would exclude all others
+OF_CUDA = re.compile(r"(cuda|nvidia|triton)\b.*")
+# where the lock is complete, whatever runs these tests
+LINUX = {
+    "os_name": "posix",
+    "sys_platform": "linux",
+    "platform_system": "Linux",
+    "platform_machine": "x86_64",
+    "implementation_name": "cpython",
+    "platform_python_implementation": "CPython",
+}
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+# the first release of each Python that pyproject.toml names: Debian 12 stays at 3.11.2
+NAMED = "Programming Language :: Python :: "
+PYTHONS = [f"{name.removeprefix(NAMED)}.0" for name in PROJECT["classifiers"] if name.startswith(NAMED)]
 
 
 def lock() -> dict[str, str]:
@@ -29,10 +46,9 @@ def lock() -> dict[str, str]:
 
 def project(*extras: str) -> dict[str, Requirement]:
     """What pyproject.toml asks for, flowlib's own extras resolved."""
-    table = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    asked = list(table["dependencies"])
+    asked = list(PROJECT["dependencies"])
     for extra in extras:
-        asked += table["optional-dependencies"][extra]
+        asked += PROJECT["optional-dependencies"][extra]
     found = {}
     for requirement in map(Requirement, asked):
         if requirement.name == "flowlib":
@@ -40,23 +56,6 @@ def project(*extras: str) -> dict[str, Requirement]:
         else:
             found[canonicalize_name(requirement.name)] = requirement
     return found
-
-
-def with_dependencies(requirements: dict[str, Requirement]) -> set[str]:
-    """All packages that the requirements lead to, as installed here."""
-    todo, seen = list(requirements.values()), set()
-    while todo:
-        requirement = todo.pop()
-        key = (canonicalize_name(requirement.name), frozenset(requirement.extras))
-        if key in seen:
-            continue
-        seen.add(key)
-        for text in metadata.requires(requirement.name) or []:
-            below = Requirement(text)
-            environments = [{"extra": extra} for extra in requirement.extras] or [{"extra": ""}]
-            if below.marker is None or any(below.marker.evaluate(one) for one in environments):
-                todo.append(below)
-    return {name for name, _ in seen}
 
 
 def test_the_lock_holds_versions_alone():
@@ -72,7 +71,22 @@ def test_every_dependency_is_locked_as_pyproject_allows(name):
 
 
 def test_the_lock_is_complete_and_has_nothing_else():
-    assert set(lock()) == with_dependencies(project("course")) - OF_PIP
+    needed = set()
+    for python in PYTHONS:
+        versions = {"python_full_version": python, "python_version": python.rpartition(".")[0]}
+        needed |= with_dependencies(project("course").values(), OF_CUDA.fullmatch, **LINUX, **versions)
+    assert set(lock()) == needed - OF_PIP
+
+
+def test_the_lock_installs_on_every_python_that_is_promised():
+    assert SpecifierSet(PROJECT["requires-python"]) == SpecifierSet(f">={PYTHONS[0].rpartition('.')[0]}")
+    excluded = [
+        f"{name}=={version} wants Python {wanted}"
+        for name, version in lock().items()
+        if (wanted := metadata.metadata(name).get("Requires-Python"))
+        and not all(SpecifierSet(wanted).contains(python) for python in PYTHONS)
+    ]
+    assert not excluded, f"Python {' and '.join(PYTHONS)} are promised: pin older versions."
 
 
 def test_these_tests_run_on_the_locked_versions():
