@@ -27,6 +27,7 @@ from tools.notebooks import KERNEL_ENVIRONMENT, LABS
 
 SAVED = Path("_build", "nbval")
 OUTPUTS_DIFFER = "Cell outputs differ"  # nbval's words
+SLOWEST = 20  # files that the end of a run names
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -63,6 +64,18 @@ class Scheduling(LoadScopeScheduling):
         file = nodeid.partition("::")[0]
         together = file.endswith(".ipynb") or file.startswith(("tests/book/", "tests/notebooks/"))
         return file if together else nodeid
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say at the end which files took how long, their tests' set-up included."""
+    seconds: dict[str, float] = defaultdict(float)
+    for report in (report for reports in terminalreporter.stats.values() for report in reports):
+        if isinstance(report, pytest.TestReport):
+            seconds[report.nodeid.partition("::")[0]] += report.duration
+    total = sum(seconds.values())
+    terminalreporter.section(f"slowest of {len(seconds)} files, which took {total:.0f} s in all")
+    for file in sorted(seconds, key=lambda file: -seconds[file])[:SLOWEST]:
+        terminalreporter.line(f"{seconds[file]:6.1f} s  {file}")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
