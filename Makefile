@@ -1,5 +1,6 @@
 # make book    builds the HTML book at _build/html/index.html
 # make test    passes all tests, the notebooks' reference outputs included
+# make quick   lint, types, doctests and every model's property tests, in about a minute: for the inner loop
 # make notebooks [NB=06]   re-executes the notebooks and refreshes their outputs
 # make lint    says what there is to repair in code, types and lectures
 # make benchmarks  measures speed and quality beside other libraries, and what training costs: about 35 minutes
@@ -17,7 +18,7 @@ export MKL_NUM_THREADS := 1
 export TQDM_DISABLE := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: book test notebooks lint benchmarks serve repo clean
+.PHONY: book test quick notebooks lint benchmarks serve repo clean
 .DEFAULT_GOAL := book
 
 $(READY): requirements.lock pyproject.toml
@@ -35,6 +36,10 @@ book: $(READY)
 
 test: book
 	$(BIN)/python -m pytest -p tests.notebooks.plugin --nbval --nbval-current-env -n 2 $(ARGS)
+
+# single precision, which doubles the time, is left to make test
+quick: lint
+	$(BIN)/python -m pytest -q -n 2 -k "not float32" flowlib tests/flowlib/test_models.py $(ARGS)
 
 notebooks: $(READY)
 	$(BIN)/python -m tools.notebooks $(NB)

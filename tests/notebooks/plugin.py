@@ -44,7 +44,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start what takes long first, so that no worker is left with it at the end."""
-    items.sort(key=lambda item: (item.path.name != "test_colab.py", not isinstance(item, Cell)))
+    items.sort(key=lambda item: (not isinstance(item, Cell), not stays_together(item.nodeid)))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -61,9 +61,13 @@ class Scheduling(LoadScopeScheduling):
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        together = file.endswith(".ipynb") or file.startswith(("tests/book/", "tests/notebooks/"))
-        return file if together else nodeid
+        return nodeid.partition("::")[0] if stays_together(nodeid) else nodeid
+
+
+def stays_together(nodeid: str) -> bool:
+    """Whether all tests of this one's file go to one worker; all others go one by one to whoever is free."""
+    file = nodeid.partition("::")[0]
+    return file.endswith(".ipynb") or file.startswith(("tests/book/", "tests/notebooks/"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
