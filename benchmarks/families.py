@@ -64,6 +64,22 @@ TINY = {
     for name, family in FAMILIES.items()
 }
 
+
+def other_sizes(name: str, family: Family) -> dict[str, Family]:
+    """The same architecture with a larger batch and with wider networks, so that no result hangs on one size.
+
+    Example:
+        >>> {size: (other.batch, other.hidden) for size, other in other_sizes("maf", FAMILIES["maf"]).items()}
+        {'larger batches': (4096, (256, 256)), 'wider networks': (256, (512, 512))}
+    """
+    sizes = {"larger batches": replace(family, batch=(8 if name == "glow" else 16) * family.batch)}
+    if family.hidden:
+        sizes["wider networks"] = replace(
+            family, hidden=tuple(max(256, 2 * width) for width in family.hidden)
+        )
+    return sizes
+
+
 Network = tuple[Callable[..., Tensor], tuple[int, ...]]
 
 
@@ -110,4 +126,4 @@ def live_parameters(model: nn.Module, loss: Callable[[Tensor], Tensor], x: Tenso
     return live
 
 
-__all__ = ["FAMILIES", "STEPS", "TINY", "Family", "bare_networks", "live_parameters"]
+__all__ = ["FAMILIES", "STEPS", "TINY", "Family", "bare_networks", "live_parameters", "other_sizes"]

@@ -3,6 +3,8 @@
 One thread, float32. Every round times each library once, in turn, and the bare networks between them, so
 that whatever else the machine does meets all alike. A time is the median over the rounds; a ratio is
 the median over the rounds of the time divided by that of the bare networks in the same round.
+
+Besides, in fewer rounds and eager alone: a training step at other sizes, and whole trainings (``loops.py``).
 """
 
 from __future__ import annotations
@@ -20,12 +22,14 @@ from typing import Any
 
 import torch
 
-from benchmarks.families import FAMILIES, Family, bare_networks, live_parameters
+from benchmarks.families import FAMILIES, Family, bare_networks, live_parameters, other_sizes
+from benchmarks.loops import LOOPS, Loop, loops
 from benchmarks.machine import describe
-from benchmarks.models import LIBRARIES, Model, builders
+from benchmarks.models import LIBRARIES, Builder, Model, builders
 
 RESULTS = Path(__file__).parent / "results" / "speed.json"
 ROUNDS = 21
+FEWER = 3  # times fewer rounds for what takes long
 LEAST = 2e-3  # seconds; shorter actions are repeated within a round until they take that long
 # to compile a loop over 64 entries in every layer takes longer than all the rest
 NOT_COMPILED = {("maf", "sample"): "not tried: every entry of every layer would be compiled"}
@@ -38,29 +42,47 @@ def run(
     libraries: Iterable[str] = LIBRARIES,
     rounds: int = ROUNDS,
     compiled: bool = True,
+    trainings: dict[str, Loop] = LOOPS,
 ) -> dict[str, Any]:
-    """Measure all families; the result is what the page is made of."""
+    """Measure all families and trainings; the result is what the page is made of."""
     torch.set_num_threads(1)
     tables = {library: builders(library) for library in libraries}
     results = {}
     for name, family in families.items():
-        models = {library: build(table[name], family) for library, table in tables.items() if name in table}
-        results[name] = measure(name, family, models, rounds, compiled)
+        results[name] = measure(name, family, all_of(name, family, tables), rounds, compiled)
+        results[name]["sizes"] = {
+            size: measure_steps(name, other, all_of(name, other, tables), math.ceil(rounds / FEWER))
+            for size, other in other_sizes(name, family).items()
+        }
         print(f"{family.title} is measured.", flush=True)
-    return {"machine": describe(), "rounds": rounds, "families": results}
+    whole = {}
+    for name, loop in trainings.items():
+        whole[name] = measure_loops(loop, all_of(loop.family, loop.sizes, tables), math.ceil(rounds / FEWER))
+        print(f"Training of {loop.title} is measured.", flush=True)
+    return {"machine": describe(), "rounds": rounds, "families": results, "trainings": whole}
 
 
-def build(builder: Callable[[Family], Model], family: Family, seed: int = 0) -> Model:
+def all_of(name: str, family: Family, tables: dict[str, dict[str, Builder]]) -> dict[str, Model]:
+    """A family's model in every library that has it."""
+    return {library: build(table[name], family) for library, table in tables.items() if name in table}
+
+
+def build(builder: Builder, family: Family, seed: int = 0) -> Model:
     """A model with the same seed for all."""
     torch.manual_seed(seed)
     return builder(family)
+
+
+def points(family: Family) -> torch.Tensor:
+    """A batch of normal numbers."""
+    return torch.randn(family.batch, *family.event_shape, generator=torch.Generator().manual_seed(1))
 
 
 def measure(
     name: str, family: Family, models: dict[str, Model], rounds: int, compiled: bool
 ) -> dict[str, Any]:
     """One family: what each model is, and its times."""
-    x = torch.randn(family.batch, *family.event_shape, generator=torch.Generator().manual_seed(1))
+    x = points(family)
     entries: dict[str, dict[str, Any]] = {
         library: {
             "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
@@ -84,9 +106,7 @@ def measure(
     for library, what, how in actions:
         if library != "bare":
             taken, unit = times[library, what, how], times.get((unit_name, what, "eager"))
-            entry = entries[library].setdefault(what, {}).setdefault(how, {"ms": 1e3 * median(taken)})
-            if unit is not None:
-                entry["ratio"] = median(t / u for t, u in zip(taken, unit, strict=True))
+            entries[library].setdefault(what, {})[how] = summary(taken, unit)
     bare = {what: 1e3 * median(taken) for (who, what, _), taken in times.items() if who == "bare"}
     shape = {"title": family.title, "event_shape": family.event_shape, "layers": family.layers}
     return {
@@ -98,6 +118,37 @@ def measure(
         "bare_parameters": sum(p.numel() for p in bare_networks(name, family)[0].parameters()),
         "entries": entries,
     }
+
+
+def measure_steps(name: str, family: Family, models: dict[str, Model], rounds: int) -> dict[str, Any]:
+    """A family's training step in all libraries, and nothing else."""
+    x, key = points(family), ("bare", "train", "eager")
+    bare = bare_actions(name, family).get(key)
+    actions = ({"bare": bare} if bare else {}) | {
+        library: model_actions(model, x)["train"] for library, model in models.items()
+    }
+    times = interleave(actions, rounds)
+    unit = times.get("bare", times.get("normflows"))
+    entries = {library: {"train": {"eager": summary(times[library], unit)}} for library in models}
+    return {"batch": family.batch, "hidden": family.hidden, "entries": entries}
+
+
+def measure_loops(loop: Loop, models: dict[str, Model], rounds: int) -> dict[str, Any]:
+    """Whole trainings, a time for each step; the unit is flowlib's model in a loop written by hand."""
+    actions = loops(loop, models)
+    times = {
+        key: [seconds / loop.steps for seconds in taken] for key, taken in interleave(actions, rounds).items()
+    }
+    entries = {key: {"train": {"eager": summary(taken, times["by hand"])}} for key, taken in times.items()}
+    return {"title": loop.title, "batch": loop.sizes.batch, "steps": loop.steps, "entries": entries}
+
+
+def summary(taken: list[float], unit: list[float] | None) -> dict[str, float]:
+    """The median time in milliseconds, and the median of its ratios to the unit in the same round."""
+    found = {"ms": 1e3 * median(taken)}
+    return (
+        found if unit is None else found | {"ratio": median(t / u for t, u in zip(taken, unit, strict=True))}
+    )
 
 
 def check_sizes(name: str, entries: dict[str, Any]) -> None:
