@@ -3,7 +3,7 @@
 # make quick   lint, types, doctests and every model's property tests, in about a minute: for the inner loop
 # make notebooks [NB=06]   re-executes the notebooks and refreshes their outputs
 # make lint    says what there is to repair in code, types and lectures
-# make benchmarks  measures speed and quality beside other libraries, and what training costs: about 35 minutes
+# make benchmarks  measures speed and quality beside other libraries, and what training costs: about 40 minutes
 # make serve   builds the book and serves it at http://localhost:8000
 # make repo URL=https://github.com/ACCOUNT/NAME   sets the repository's address everywhere
 # make clean   removes what was built, the environment included

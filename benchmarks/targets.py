@@ -52,11 +52,63 @@ class Target:
         number = self.measured(results)
         if number is None:
             return "not measured"
-        return "met" if number <= self.bound else f"missed by {100 * (number / self.bound - 1):.0f} %"
+        over = 100 * (number / self.bound - 1)
+        return "met" if over <= 0 else f"missed by {over:.{0 if over >= 1 else 1}f} %"
+
+
+@dataclass(frozen=True)
+class Ahead(Target):
+    """The time of flowlib in parts of that of the fastest other library, at the size where that is most.
+
+    The keys lead to a family, which counts with all its sizes, or to several trainings.
+
+    Attributes:
+        what: ``"train"`` or ``"sample"``.
+    """
+
+    what: str = "train"
+
+    def measured(self, results: Mapping[str, Results]) -> float | None:
+        """The largest ratio, or None where nothing is measured.
+
+        Example:
+            >>> def ratios(**of):
+            ...     return {"entries": {who: {"train": {"eager": {"ratio": r}}} for who, r in of.items()}}
+            >>> family = ratios(flowlib=1.1, zuko=2.2) | {"sizes": {"wide": ratios(flowlib=1.2, zuko=1.0)}}
+            >>> Ahead("RealNVP", 1.0, "speed", ("realnvp",)).measured({"speed": {"realnvp": family}})
+            1.2
+        """
+        found: Any = results[self.part]
+        for key in self.keys:
+            found = found.get(key, {})
+        groups = [found, *found.get("sizes", {}).values()] if "entries" in found else found.values()
+        shares = []
+        for group in groups:
+            ratios = {
+                who: entry[self.what]["eager"]["ratio"]
+                for who, entry in group["entries"].items()
+                if self.what in entry
+            }
+            own = [ratios.pop(who) for who in _OWN if who in ratios]
+            if own and ratios:
+                shares.append(own[0] / min(ratios.values()))
+        return max(shares, default=None)
+
+
+_OWN = ("flowlib", "fit", "by hand")
 
 
 def _time(name: str, family: str, what: str, how: str, bound: float, why: str = "") -> Target:
     return Target(name, bound, "speed", ("families", family, "entries", "flowlib", what, how, "ratio"), why)
+
+
+def _ahead(name: str, family: str, what: str = "train", why: str = "") -> Target:
+    return Ahead(f"{name} beside the fastest other library", 1.0, "speed", ("families", family), why, what)
+
+
+def _fit(name: str, training: str, why: str = "") -> Target:
+    keys = ("trainings", training, "entries", "fit", "train", "eager", "ratio")
+    return Target(f"fit beside a loop by hand, {name}", 1.05, "speed", keys, why)
 
 
 def _bits(name: str, family: str, bound: float, why: str = "") -> Target:
@@ -65,9 +117,13 @@ def _bits(name: str, family: str, bound: float, why: str = "") -> Target:
 
 
 # why some are missed
-_MASKED = (
-    "The couplings mask: their networks see all entries and serve all, where half would do, and the products "
-    "of the other half are thrown away. These wider networks alone take {} times the unit."
+_FORMULAS = (
+    "What the formulas add to the networks are small operations on the entries that move; most of their time "
+    "is that of starting them."
+)
+_CURVE = (
+    "Every entry that moves has 23 numbers of a curve: their softmax, their cumulative sums and the choice "
+    "of the bin pass over all of them."
 )
 _MATRICES = (
     "Half of what is added are the 1×1 convolutions, whose matrix is learned and built from its factors at "
@@ -79,25 +135,34 @@ _ENTRIES = (
     "in each layer."
 )
 _TRACE = "The exact trace of the velocity's Jacobian costs about as much as the velocity itself."
+_SHORT = "The checks before the first step and what follows the last are shared by few steps here."
 
 TARGETS = (
-    _time("RealNVP, training step", "realnvp", "train", "eager", 1.15, _MASKED.format("1.2")),
+    _time("RealNVP, training step", "realnvp", "train", "eager", 1.10, _FORMULAS),
     _time("Glow, training step", "glow", "train", "eager", 1.06, _MATRICES),
-    _time("MAF, training step", "maf", "train", "eager", 1.2),
-    _time("Spline coupling, training step", "spline", "train", "eager", 2.0, _MASKED.format("1.8")),
-    _time("Planar flow, training step beside that of normflows", "planar", "train", "eager", 0.25, _STARTING),
-    _time("Continuous flow, training step", "continuous", "train", "eager", 2.2),
-    _time("RealNVP, compiled training step", "realnvp", "train", "compiled", 1.0, _MASKED.format("1.2")),
-    _time("Glow, compiled training step", "glow", "train", "compiled", 1.0, _MATRICES),
-    _time("MAF, compiled training step", "maf", "train", "compiled", 1.0),
-    _time(
-        "Spline coupling, compiled training step", "spline", "train", "compiled", 1.4, _MASKED.format("1.8")
-    ),
-    _time("Continuous flow, compiled training step", "continuous", "train", "compiled", 1.0, _TRACE),
-    _time("MAF, samples in d = 64 beside one pass", "maf", "sample", "eager", 6.0, _ENTRIES),
+    _time("MAF, training step", "maf", "train", "eager", 1.05, _FORMULAS),
+    _time("Spline coupling, training step", "spline", "train", "eager", 1.8, _CURVE),
+    _time("Planar flow, training step beside that of normflows", "planar", "train", "eager", 0.2, _STARTING),
+    _time("Continuous flow, training step", "continuous", "train", "eager", 1.9, _TRACE),
+    _time("MAF, samples in d = 64 beside one pass", "maf", "sample", "eager", 5.5, _ENTRIES),
+    _time("RealNVP, compiled training step", "realnvp", "train", "compiled", 0.95, _FORMULAS),
+    _time("Glow, compiled training step", "glow", "train", "compiled", 0.95, _MATRICES),
+    _time("MAF, compiled training step", "maf", "train", "compiled", 0.95, _FORMULAS),
+    _time("Spline coupling, compiled training step", "spline", "train", "compiled", 1.4, _CURVE),
+    _ahead("RealNVP, training step at any size", "realnvp", why=_FORMULAS),
+    _ahead("Glow, training step at any size", "glow", why=_MATRICES),
+    _ahead("MAF, training step at any size", "maf", why=_FORMULAS),
+    _ahead("Spline coupling, training step at any size", "spline", why=_CURVE),
+    _ahead("Planar flow, training step at any size", "planar", why=_STARTING),
+    _ahead("Continuous flow, training step at any size", "continuous", why=_TRACE),
+    _ahead("MAF, samples", "maf", "sample", _ENTRIES),
+    _fit("RealNVP in the plane", "plane", _SHORT),
+    _fit("RealNVP", "realnvp", _SHORT),
+    _fit("Glow", "glow", _SHORT),
+    Ahead("fit beside the fastest loop of another library", 1.0, "speed", ("trainings",), _FORMULAS),
     _bits("RealNVP, bits per dimension of the digits", "realnvp", 2.29),
     _bits("MAF, bits per dimension of the digits", "maf", 2.22),
     _bits("Spline coupling, bits per dimension of the digits", "spline", 2.08),
 )
 
-__all__ = ["TARGETS", "Target"]
+__all__ = ["TARGETS", "Ahead", "Target"]

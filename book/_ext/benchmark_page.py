@@ -1,8 +1,8 @@
 """The page of benchmarks, written from ``benchmarks/results/*.json`` at build time.
 
-``{benchmarks} targets`` sets each target beside what was measured; ``train``, ``sample`` and ``sizes`` are
-tables of the speed run, ``quality`` of the other one; ``chart`` draws the training steps; ``machine`` says
-where it all ran. None of the compared libraries is needed.
+``{benchmarks} targets`` sets each target beside what was measured; ``train``, ``other_sizes``, ``trainings``,
+``sample`` and ``sizes`` are tables of the speed run, ``quality`` of the other one; ``chart`` draws the
+training steps; ``machine`` says where it all ran. None of the compared libraries is needed.
 """
 
 from __future__ import annotations
@@ -72,18 +72,50 @@ def times(what: str) -> Callable[[dict[str, Any]], str]:
 
 
 def targets(results: dict[str, Any]) -> str:
-    rows, reasons = [], []
+    rows: list[list[str]] = []
+    missed: dict[str, list[str]] = {}  # by reason
     for target in TARGETS:
         number, verdict = target.measured(results), target.verdict(results)
         shown = NONE if number is None else f"{number:.4g}"
         rows.append([target.name, f"{target.bound:g}", shown, verdict.replace(" %", "\N{NO-BREAK SPACE}%")])
         if verdict != "met":
-            reasons.append(f"- {target.name}: {target.why}")
+            missed.setdefault(target.why, []).append(target.name)
+    reasons = [f"- {'; '.join(names)}: {why}" for why, names in missed.items()]
     return "\n".join([table(["", "Target", "Measured", ""], rows), "", *reasons])
 
 
 def train(results: dict[str, Any]) -> str:
     return by_library(results["speed"]["families"], times("train"))
+
+
+def other_sizes(results: dict[str, Any]) -> str:
+    """A table for each way in which the sizes differ from those of ``train``."""
+
+    def cell(entry: dict[str, Any]) -> str:
+        return f"{entry['train']['eager']['ratio']:.3g}"
+
+    def changed(family: dict[str, Any], other: dict[str, Any]) -> str:
+        same = other["batch"] == family["batch"]
+        return " and ".join(map(str, other["hidden"])) if same else f"{other['batch']:,}"
+
+    families = results["speed"]["families"].values()
+    parts = []
+    for size in dict.fromkeys(size for family in families for size in family["sizes"]):
+        those = [(f, f["sizes"][size] | {"title": f["title"]}) for f in families if size in f["sizes"]]
+        sizes = ", ".join(f"{f['title']} {changed(f, other)}" for f, other in those)
+        columns = {other["title"]: other for _, other in those}
+        parts += [f"**{size.capitalize()}** ({sizes}):", "", by_library(columns, cell), ""]
+    return "\n".join(parts)
+
+
+def trainings(results: dict[str, Any]) -> str:
+    """Milliseconds of a step, and in brackets its ratio to the loop by hand."""
+
+    def cell(entry: dict[str, Any]) -> str:
+        time = entry["train"]["eager"]
+        return f"{time['ms']:.3g} ({time['ratio']:.3g})".replace(" ", "\N{NO-BREAK SPACE}")
+
+    return by_library(results["speed"]["trainings"], cell)
 
 
 def sample(results: dict[str, Any]) -> str:
@@ -137,6 +169,8 @@ def machine(results: dict[str, Any]) -> str:
 PARTS = {
     "targets": targets,
     "train": train,
+    "other_sizes": other_sizes,
+    "trainings": trainings,
     "sample": sample,
     "sizes": sizes,
     "quality": quality,
