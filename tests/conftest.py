@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 
 os.environ["MPLBACKEND"] = "Agg"  # before anything imports matplotlib
 
 import pytest
 import torch
 
+# what a shell runs in the background ignores Ctrl-C, and some tests press it
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # two busy cores with two threads each are many times slower than with one
 torch.set_num_threads(1)
 # a GPU's convolutions keep 10 bits of mantissa if they may, and tests count in eps
