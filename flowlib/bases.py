@@ -162,6 +162,8 @@ class TorchBase(Base):
         return self
 
     def log_prob(self, z: Tensor) -> Tensor:
+        if not z.shape[0]:  # of no points, torch's supports cannot tell where they are
+            return z.new_zeros(0)
         inside = self.distribution.support.check(z)  # type: ignore[union-attr]
         return torch.where(inside, self.distribution.log_prob(z), -math.inf)
 
