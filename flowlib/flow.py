@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.distributions import Distribution, constraints
 
 from flowlib.bases import Base, TorchBase
@@ -112,16 +112,12 @@ class Flow(nn.Module):
         with self._full_precision():
             return self.bijection(z, context)[0]
 
-    def rsample(
-        self, n: int, context: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def rsample(self, n: int, context: Tensor | None = None, generator: Generator | None = None) -> Tensor:
         """Draw ``n`` points; gradients flow to the parameters (reparametrisation)."""
         return self.sample_and_log_prob(n, context, generator)[0]
 
     @torch.no_grad()
-    def sample(
-        self, n: int, context: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def sample(self, n: int, context: Tensor | None = None, generator: Generator | None = None) -> Tensor:
         r"""Draw ``n`` points: :math:`z \sim p_Z`, :math:`x = f(z)`, without gradients.
 
         Args:
@@ -132,7 +128,7 @@ class Flow(nn.Module):
         return self.rsample(n, context, generator)
 
     def sample_and_log_prob(
-        self, n: int, context: Tensor | None = None, generator: torch.Generator | None = None
+        self, n: int, context: Tensor | None = None, generator: Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         r"""Draw ``n`` points with their densities, without ever inverting :math:`f`.
 
@@ -176,12 +172,7 @@ class Flow(nn.Module):
         return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
     def _check_points(
-        self,
-        points: Tensor,
-        name: str,
-        event: torch.Size | None = None,
-        device: Any = None,
-        look: bool = True,
+        self, points: Tensor, name: str, event: Sequence[int] = (), device: Any = None, look: bool = True
     ) -> None:
         """Refuse what is not points of this shape on this device; if not given, both are the flow's."""
         event = event or self.event_shape
@@ -201,12 +192,12 @@ class Flow(nn.Module):
             if context is None:
                 return None
             raise ValueError("This flow takes no context; build it with context_features=… to condition it.")
-        wanted = f"({n}, {self.context_features})"
+        wanted = n, self.context_features
         if context is None:
             raise ValueError(
                 f"This flow is conditional: context must be a tensor of shape {wanted}; it is missing."
             )
-        if not isinstance(context, Tensor) or context.shape != (n, self.context_features):
+        if not isinstance(context, Tensor) or context.shape != wanted:
             came = tuple(context.shape) if isinstance(context, Tensor) else type(context).__name__
             raise ValueError(f"context must have shape {wanted} and came as {came}.")
         self._check_values(context, "context", device, look)
@@ -261,8 +252,7 @@ class FlowDistribution(Distribution):
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> FlowDistribution:
         """The same flow for a larger batch shape, which the present one is broadcast to."""
-        features = self.context.shape[-1]
-        return FlowDistribution(self.flow, self.context.expand(*batch_shape, features))
+        return FlowDistribution(self.flow, self.context.expand(*batch_shape, -1))
 
     def _rows(self, shape: torch.Size) -> Tensor | None:
         """The context of each point of this shape."""
