@@ -6,12 +6,14 @@ points on every device and in every precision.
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, Transform
 
 from flowlib.bijection import sum_event
 
@@ -122,4 +124,75 @@ class UniformBox(Base):
         return (self.low + (self.high - self.low) * draws).to(self.anchor)
 
 
-__all__ = ["Base", "StandardNormal", "UniformBox"]
+class TorchBase(Base):
+    r"""A distribution of ``torch.distributions`` as a base density.
+
+    .. math::
+        \log p_Z(z) = \sum_i \log p_i(z_i) \text{ on the support, and } -\infty \text{ outside},
+
+    where :math:`i` runs over the batch shape: its entries are independent coordinates of one point, so
+    ``Normal(torch.zeros(2), torch.ones(2))`` is a base of the plane. The distribution's parameters are
+    constants: they move with the flow to its dtype and device, and training leaves them as they are.
+
+    Args:
+        distribution: one whose batch shape and event shape make up the shape of a point.
+
+    Raises:
+        ValueError: if both are empty: ``Normal(0.0, 1.0)`` is of numbers, not of points.
+
+    Example:
+        >>> import torch
+        >>> base = TorchBase(torch.distributions.Laplace(torch.zeros(2), torch.ones(2)))
+        >>> base.log_prob(torch.zeros(1, 2))  # -2 log 2
+        tensor([-1.3863])
+    """
+
+    distribution: Distribution
+
+    def __init__(self, distribution: Distribution) -> None:
+        super().__init__(distribution.batch_shape + distribution.event_shape)
+        whole = Independent(distribution, len(distribution.batch_shape))
+        self._exact = _mapped(whole, lambda tensor: _as(tensor.detach(), torch.zeros((), **_DRAW)))
+        with torch.random.fork_rng(devices=[]):
+            self.to(distribution.sample())
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TorchBase:
+        super()._apply(fn, recurse)
+        self.distribution = _mapped(self._exact, lambda tensor: _as(tensor, self.anchor))
+        return self
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        if not z.shape[0]:  # of no points, torch's supports cannot tell where they are
+            return z.new_zeros(0)
+        inside = self.distribution.support.check(z)  # type: ignore[union-attr]
+        return torch.where(inside, self.distribution.log_prob(z), -math.inf)
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        # distributions draw from torch's own generator alone, so it is lent the state of the one given
+        source = generator or torch.default_generator
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(source.get_state())
+            draws = self._exact.sample((n,))
+            after = torch.get_rng_state()
+        source.set_state(after)
+        return draws.to(self.anchor)
+
+
+def _as(tensor: Tensor, like: Tensor) -> Tensor:
+    return tensor.to(like) if tensor.is_floating_point() else tensor.to(like.device)
+
+
+def _mapped(part: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """A copy of a distribution with every tensor in it changed, and without torch's look at values."""
+    if isinstance(part, Tensor):
+        return change(part)
+    if isinstance(part, list):
+        return [_mapped(one, change) for one in part]
+    if isinstance(part, Distribution | Transform):
+        part = copy.copy(part)
+        vars(part).update({name: _mapped(value, change) for name, value in vars(part).items()})
+        part._validate_args = False
+    return part
+
+
+__all__ = ["Base", "StandardNormal", "TorchBase", "UniformBox"]

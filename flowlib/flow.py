@@ -2,14 +2,16 @@ r"""The flow model: a bijection and a base density give an exact likelihood and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
+from torch.distributions import Distribution, constraints
 
-from flowlib.bases import Base
-from flowlib.bijection import Bijection, Compose
+from flowlib.bases import Base, TorchBase
+from flowlib.bijection import Bijection, Compose, values_can_be_read
 
 
 class Flow(nn.Module):
@@ -21,22 +23,28 @@ class Flow(nn.Module):
         = \log p_Z(z) - \log\left|\det \frac{\partial f(z)}{\partial z}\right|
 
     Points have shape ``(B, *event_shape)``, densities shape ``(B,)`` in nats. Every method
-    checks what it is given; the layers trust it.
+    checks what it is given; the layers trust it. Inside ``torch.compile``, ``torch.export`` and the
+    transforms of ``torch.func`` there are no values to look at, and NaN passes.
+
+    Points and log-determinants stay in the flow's own precision whatever surrounds it: every method
+    leaves ``torch.autocast``, which would round them by whole nats. The networks alone may be rounded,
+    by their :attr:`~flowlib.nets.Conditioner.autocast_dtype`.
 
     Args:
-        bijection: the map :math:`f` from latent to data.
-        base: the density :math:`p_Z`.
+        bijection: the map :math:`f` from latent to data, or a list of layers, :math:`f_1` first.
+        base: the density :math:`p_Z`, or a distribution of ``torch.distributions``, which becomes a
+            :class:`~flowlib.bases.TorchBase`.
         context_features: length of the vector that conditions each point; 0 for none.
 
     Raises:
-        TypeError: if a point is not a tensor of the flow's dtype.
-        ValueError: if a point has another shape or device, or is not finite, or the context
-            does not match.
+        TypeError: if ``bijection`` or ``base`` is something else, or points or context are not tensors of the
+            flow's dtype and on its device.
+        ValueError: if points or context have another shape, or are not finite.
 
     Example:
         >>> import torch
         >>> from flowlib import Flow, Planar, StandardNormal
-        >>> flow = Flow(Planar(2), StandardNormal(2))
+        >>> flow = Flow([Planar(2), Planar(2)], StandardNormal(2))
         >>> x = flow.sample(100)
         >>> flow.log_prob(x).shape
         torch.Size([100])
@@ -45,11 +53,21 @@ class Flow(nn.Module):
     Inference*, JMLR 2021.
     """
 
-    def __init__(self, bijection: Bijection, base: Base, context_features: int = 0) -> None:
+    def __init__(
+        self, bijection: Bijection | Iterable[Bijection], base: Base | Distribution, context_features: int = 0
+    ) -> None:
         super().__init__()
-        self.bijection = bijection
-        self.base = base
-        self.context_features = context_features
+        if isinstance(bijection, Iterable) and not isinstance(bijection, Bijection):
+            bijection = Compose(bijection)
+        if isinstance(base, Distribution):
+            base = TorchBase(base)
+        if not (isinstance(bijection, nn.Module) and isinstance(base, Base)):
+            raise TypeError(
+                "Flow takes a Bijection or a list of them, and a Base or a distribution of torch; they came "
+                f"as {bijection!r} and {base!r}."
+            )
+        self.bijection: Any = bijection
+        self.base, self.context_features = base, context_features
 
     @property
     def event_shape(self) -> torch.Size:
@@ -63,34 +81,43 @@ class Flow(nn.Module):
 
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         r"""Return :math:`\log p_X(x)` in nats, shape ``(B,)``."""
-        self._check_points(x, "x")
-        z, log_det = self.bijection.inverse(x, self._check_context(context, len(x)))
-        return self.base.log_prob(z) + log_det
+        return self._log_prob(x, context)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """The same as :meth:`log_prob`: wrappers and hooks act only on calls of the module."""
-        return self.log_prob(x, context)
+        """The same as :meth:`log_prob`: wrappers and hooks act only on calls of the module.
+
+        In training mode, as in the loop of ``fit``, it does not look whether points and context are finite: a
+        GPU would have to be waited for at every step. ``fit`` looks once, before the first step.
+        """
+        return self._log_prob(x, context, look=not self.training)
+
+    def _log_prob(self, x: Tensor, context: Tensor | None, look: bool = True) -> Tensor:
+        self._check_points(x, "x", look=look)
+        context = self._check_context(context, x.shape[0], look=look)
+        with self._full_precision():
+            z, log_det = self.bijection.inverse(x, context)
+            return self.base.log_prob(z) + log_det
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         r"""Infer the latent :math:`z = f^{-1}(x)`: the normalising direction."""
         self._check_points(x, "x")
-        return self.bijection.inverse(x, self._check_context(context, len(x)))[0]
+        context = self._check_context(context, x.shape[0])
+        with self._full_precision():
+            return self.bijection.inverse(x, context)[0]
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         r"""Generate the point :math:`x = f(z)`: the generating direction."""
         self._check_points(z, "z", self.base.event_shape)
-        return self.bijection(z, self._check_context(context, len(z)))[0]
+        context = self._check_context(context, z.shape[0])
+        with self._full_precision():
+            return self.bijection(z, context)[0]
 
-    def rsample(
-        self, n: int, context: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def rsample(self, n: int, context: Tensor | None = None, generator: Generator | None = None) -> Tensor:
         """Draw ``n`` points; gradients flow to the parameters (reparametrisation)."""
         return self.sample_and_log_prob(n, context, generator)[0]
 
     @torch.no_grad()
-    def sample(
-        self, n: int, context: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def sample(self, n: int, context: Tensor | None = None, generator: Generator | None = None) -> Tensor:
         r"""Draw ``n`` points: :math:`z \sim p_Z`, :math:`x = f(z)`, without gradients.
 
         Args:
@@ -101,7 +128,7 @@ class Flow(nn.Module):
         return self.rsample(n, context, generator)
 
     def sample_and_log_prob(
-        self, n: int, context: Tensor | None = None, generator: torch.Generator | None = None
+        self, n: int, context: Tensor | None = None, generator: Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         r"""Draw ``n`` points with their densities, without ever inverting :math:`f`.
 
@@ -109,12 +136,13 @@ class Flow(nn.Module):
         """
         if not isinstance(n, int) or isinstance(n, bool) or n < 0:
             raise ValueError(f"n must be a whole number of points, 0 or more, and came as {n!r}.")
-        if isinstance(context, Tensor) and context.dim() == 2 and len(context) == 1:
+        if isinstance(context, Tensor) and context.dim() == 2 and context.shape[0] == 1:
             context = context.expand(n, -1)
         context = self._check_context(context, n)
-        z = self.base.sample(n, generator)
-        x, log_det = self.bijection(z, context)
-        return x, self.base.log_prob(z) - log_det
+        with self._full_precision():
+            z = self.base.sample(n, generator)
+            x, log_det = self.bijection(z, context)
+            return x, self.base.log_prob(z) - log_det
 
     def trajectory(self, z: Tensor, context: Tensor | None = None) -> list[tuple[Tensor, Tensor]]:
         r"""Follow :math:`z = u^0 \to u^1 \to \dots \to u^K = x` with the density of each step.
@@ -125,86 +153,78 @@ class Flow(nn.Module):
             the pairs :math:`(u^k, \log P_k(u^k))` for k = 0 … K.
         """
         self._check_points(z, "z", self.base.event_shape)
-        context = self._check_context(context, len(z))
+        context = self._check_context(context, z.shape[0])
         layers = self.bijection if isinstance(self.bijection, Compose) else [self.bijection]
-        steps = [(z, self.base.log_prob(z))]
-        for layer in layers:
-            u, log_p = steps[-1]
-            u, log_det = layer(u, context)
-            steps.append((u, log_p - log_det))
+        with self._full_precision():
+            steps = [(z, self.base.log_prob(z))]
+            for layer in layers:
+                u, log_p = steps[-1]
+                u, log_det = layer(u, context)
+                steps.append((u, log_p - log_det))
         return steps
 
     def as_distribution(self, context: Tensor | None = None) -> FlowDistribution:
-        """Hand the flow to ``torch.distributions``; ``context`` is one row, kept for all calls."""
+        """Hand the flow to ``torch.distributions``; ``context`` is kept for all calls."""
         return FlowDistribution(self, context)
 
+    def _full_precision(self) -> AbstractContextManager:
+        kind = self.base.device.type
+        return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+
     def _check_points(
-        self,
-        points: Tensor,
-        name: str,
-        event_shape: torch.Size | None = None,
-        device: torch.device | None = None,
+        self, points: Tensor, name: str, event: Sequence[int] = (), device: Any = None, look: bool = True
     ) -> None:
         """Refuse what is not points of this shape on this device; if not given, both are the flow's."""
+        event = event or self.event_shape
         if not isinstance(points, Tensor):
-            raise TypeError(
-                f"{name} must be a torch.Tensor and came as {type(points).__name__}; "
-                f"wrap it: torch.as_tensor({name})."
-            )
-        event = tuple(self.event_shape if event_shape is None else event_shape)
-        if tuple(points.shape[1:]) != event or points.dim() == 0:
+            raise TypeError(f"{name} must be a torch.Tensor and came as {type(points).__name__}.")
+        if points.dim() == 0 or points.shape[1:] != event:
             raise ValueError(
                 f"{name} has shape {tuple(points.shape)}; this flow takes (batch, "
                 f"{', '.join(map(str, event))}). For a single point use {name}.unsqueeze(0)."
             )
-        if points.dtype != self.base.dtype:
+        self._check_values(points, name, device, look)
+
+    def _check_context(
+        self, context: Tensor | None, n: int, device: Any = None, look: bool = True
+    ) -> Tensor | None:
+        if not self.context_features:
+            if context is None:
+                return None
+            raise ValueError("This flow takes no context; build it with context_features=… to condition it.")
+        wanted = n, self.context_features
+        if context is None:
+            raise ValueError(
+                f"This flow is conditional: context must be a tensor of shape {wanted}; it is missing."
+            )
+        if not isinstance(context, Tensor) or context.shape != wanted:
+            came = tuple(context.shape) if isinstance(context, Tensor) else type(context).__name__
+            raise ValueError(f"context must have shape {wanted} and came as {came}.")
+        self._check_values(context, "context", device, look)
+        return context
+
+    def _check_values(self, values: Tensor, name: str, device: Any, look: bool) -> None:
+        if values.dtype != self.base.dtype or values.device != (device or self.base.device):
             raise TypeError(
-                f"{name} is {points.dtype} and the flow is {self.base.dtype}; "
-                f"convert one of them: {name}.to({self.base.dtype}) or flow.to({points.dtype})."
+                f"{name} is {values.dtype} on {values.device} and the flow is {self.base.dtype} on "
+                f"{self.base.device}; convert one of them: {name}.to(flow.base.anchor) or flow.to({name})."
             )
-        if points.device != (device or self.base.device):
+        if look and values_can_be_read() and not values.isfinite().all():
+            bad = (~values.isfinite().flatten(1).all(1)).nonzero().flatten()
             raise ValueError(
-                f"{name} is on {points.device} and the flow is on {self.base.device}; "
-                f"move one of them: {name}.to(flow.base.device) or flow.to({name}.device)."
-            )
-        if torch.compiler.is_compiling():  # a look at the values would break the graph
-            return
-        if not points.isfinite().all():
-            bad = (~points.isfinite().flatten(1).all(1)).nonzero().flatten()
-            raise ValueError(
-                f"{name} holds NaN or infinity in {len(bad)} of {len(points)} points, "
+                f"{name} holds NaN or infinity in {len(bad)} of {len(values)} points, "
                 f"the first at index {int(bad[0])}; remove or repair them first."
             )
 
-    def _check_context(
-        self, context: Tensor | None, n: int, device: torch.device | None = None
-    ) -> Tensor | None:
-        device = device or self.base.device
-        wanted = self.context_features
-        if context is None:
-            if wanted:
-                raise ValueError(
-                    f"This flow is conditional: context must be a tensor of shape ({n}, {wanted}); "
-                    "it is missing."
-                )
-            return None
-        if not wanted:
-            raise ValueError("This flow takes no context; build it with context_features=… to condition it.")
-        if not isinstance(context, Tensor) or tuple(context.shape) != (n, wanted):
-            came = tuple(context.shape) if isinstance(context, Tensor) else type(context).__name__
-            raise ValueError(f"context must have shape ({n}, {wanted}) and came as {came}.")
-        if context.dtype != self.base.dtype or context.device != device:
-            raise ValueError(
-                f"context is {context.dtype} on {context.device} and the flow is {self.base.dtype} on "
-                f"{device}; use context.to(flow.base.anchor)."
-            )
-        if not torch.compiler.is_compiling() and not context.isfinite().all():
-            raise ValueError("context holds NaN or infinity; remove or repair those rows first.")
-        return context
 
+class FlowDistribution(Distribution):
+    """A :class:`Flow` as a ``torch.distributions.Distribution``.
 
-class FlowDistribution(torch.distributions.Distribution):
-    """A :class:`Flow` as a ``torch.distributions.Distribution`` with an empty batch shape.
+    Args:
+        flow: the flow.
+        context: of shape ``(*batch, context_features)``, whose leading dimensions are the batch shape, one
+            density for each row. With a single row, ``(context_features,)``, the batch shape is empty, as it
+            is without a context.
 
     Example:
         >>> import torch
@@ -212,45 +232,48 @@ class FlowDistribution(torch.distributions.Distribution):
         >>> distribution = Flow(Planar(2), StandardNormal(2)).as_distribution()
         >>> distribution.sample((3, 4)).shape, distribution.log_prob(torch.zeros(3, 4, 2)).shape
         (torch.Size([3, 4, 2]), torch.Size([3, 4]))
+        >>> distribution.expand((5,)).sample((3,)).shape
+        torch.Size([3, 5, 2])
     """
 
     has_rsample = True
     arg_constraints: ClassVar[dict] = {}
 
     def __init__(self, flow: Flow, context: Tensor | None = None) -> None:
-        if context is not None:
-            context = context.reshape(1, -1)
-        self.flow, self.context = flow, context
-        super().__init__(event_shape=flow.event_shape, validate_args=False)
+        self.flow = flow
+        # no context is one of no features, so that the batch shape lies in its leading dimensions
+        self.context = flow.base.anchor.new_empty(0) if context is None else context
+        super().__init__(self.context.shape[:-1], flow.event_shape, validate_args=False)
 
     @property
-    def support(self) -> torch.distributions.constraints.Constraint:
+    def support(self) -> constraints.Constraint:
         """Points with the flow's event shape."""
-        real = torch.distributions.constraints.real
-        return torch.distributions.constraints.independent(real, len(self.event_shape))
+        return constraints.independent(constraints.real, len(self.event_shape))
 
-    def _rows(self, n: int) -> Tensor | None:
-        return None if self.context is None else self.context.expand(n, -1)
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> FlowDistribution:
+        """The same flow for a larger batch shape, which the present one is broadcast to."""
+        return FlowDistribution(self.flow, self.context.expand(*batch_shape, -1))
+
+    def _rows(self, shape: torch.Size) -> Tensor | None:
+        """The context of each point of this shape."""
+        features = self.context.shape[-1]
+        return self.context.expand(*shape, features).reshape(-1, features) if features else None
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """Draw points of shape ``(*sample_shape, *event_shape)`` with gradients."""
-        n = torch.Size(sample_shape).numel()
-        return self.flow.rsample(n, self._rows(n)).reshape(*sample_shape, *self.event_shape)
-
-    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """Draw points of shape ``(*sample_shape, *event_shape)``."""
-        with torch.no_grad():
-            return self.rsample(sample_shape)
+        """Draw points of shape ``(*sample_shape, *batch_shape, *event_shape)`` with gradients."""
+        shape = torch.Size(sample_shape) + self.batch_shape
+        return self.flow.rsample(shape.numel(), self._rows(shape)).reshape(shape + self.event_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return the log-density of ``value`` with any number of leading dimensions."""
+        """Return the log-density of ``value``; its leading dimensions are broadcast with the batch shape."""
         lead = value.shape[: max(value.dim() - len(self.event_shape), 0)]
         if value.shape[len(lead) :] != self.event_shape:
             raise ValueError(
                 f"value has shape {tuple(value.shape)}; it must end in {tuple(self.event_shape)}, one point."
             )
-        points = value.reshape(-1, *self.event_shape)
-        return self.flow.log_prob(points, self._rows(len(points))).reshape(lead)
+        shape = torch.broadcast_shapes(lead, self.batch_shape)
+        points = value.expand(shape + self.event_shape).reshape(-1, *self.event_shape)
+        return self.flow.log_prob(points, self._rows(shape)).reshape(shape)
 
 
 __all__ = ["Flow", "FlowDistribution"]

@@ -40,30 +40,15 @@ def use_style() -> None:
     A book page 390 px wide shows a figure of 6.4 inches at about half its size: letters of
     12 points are then the smallest that can be read.
     """
-    plt.rcParams.update(
-        {
-            "figure.facecolor": "white",
-            "axes.facecolor": "white",
-            "savefig.facecolor": "white",
-            "savefig.transparent": False,
-            "figure.dpi": 110,
-            "savefig.dpi": 110,
-            "figure.figsize": (6.4, 3.6),
-            "figure.constrained_layout.use": True,
-            "font.size": 12,
-            "axes.titlesize": 12,
-            "axes.labelsize": 12,
-            "xtick.labelsize": 11,
-            "ytick.labelsize": 11,
-            "legend.fontsize": 11,
-            "legend.frameon": False,
-            "lines.linewidth": 2.0,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.prop_cycle": plt.cycler(color=COLOURS),
-            "image.cmap": "viridis",
-        }
-    )
+    plt.rc("figure", facecolor="white", dpi=110, figsize=(6.4, 3.6))
+    plt.rc("figure.constrained_layout", use=True)
+    plt.rc("axes", facecolor="white", titlesize=12, labelsize=12, prop_cycle=plt.cycler(color=COLOURS))
+    plt.rc("axes.spines", top=False, right=False)
+    plt.rc("font", size=12)
+    plt.rc("xtick", labelsize=11)
+    plt.rc("ytick", labelsize=11)
+    plt.rc("legend", fontsize=11, frameon=False)
+    plt.rc("lines", linewidth=2.0)
 
 
 def panels(
@@ -81,7 +66,7 @@ def panels(
         the figure and a flat array of its ``n`` Axes, for every ``n``.
 
     Raises:
-        ValueError: if ``n`` or ``columns`` is not a positive whole number.
+        ValueError: if ``n`` is below 1.
 
     Example:
         >>> figure, axes = panels(5)
@@ -89,11 +74,9 @@ def panels(
         (5,)
         >>> plt.close(figure)
     """
-    columns = columns if columns is not None else (2 if n in (2, 4) else min(n, 3))
-    if n < 1 or columns < 1:
-        raise ValueError(
-            f"panels needs at least one panel and one column; it came as n={n}, columns={columns}."
-        )
+    if n < 1:
+        raise ValueError(f"panels needs at least one panel; n came as {n}.")
+    columns = columns or (2 if n in (2, 4) else min(n, 3))
     rows = -(-n // columns)
     # beside each panel 0.45 inches for tick labels, above and below it 0.65 for them and a title
     height = rows * (aspect * (width / columns - 0.45) + 0.65)
@@ -206,9 +189,8 @@ def warped_grid(
         a, b = slice(i * fine, (i + 1) * fine + 1), slice(j * fine, (j + 1) * fine + 1)
         xy = np.stack([x[a, b], y[a, b]], -1)
         cells.append(np.concatenate([xy[0], xy[:, -1], xy[-1, ::-1], xy[::-1, 0]]))
-    upper, right = (np.indices((n, n)) >= n // 2).reshape(2, -1)
-    tints = np.array(_QUADRANTS)[np.where(upper, np.where(right, 0, 1), np.where(right, 3, 2))]
-    ax.add_collection(PolyCollection(cells, facecolors=tints, edgecolors="none", alpha=0.3))
+    up, right = (np.indices((n, n)) >= n // 2).reshape(2, -1)
+    ax.add_collection(PolyCollection(cells, facecolors=_tints(right, up), edgecolors="none", alpha=0.3))
     for k in range(0, n * fine + 1, fine):
         width = 2.0 if k == n * fine // 2 else 0.8
         ax.plot(x[:, k], y[:, k], color=COLOURS[0], linewidth=width)
@@ -217,12 +199,7 @@ def warped_grid(
 
 
 def trajectory(
-    flow: Flow,
-    z: Tensor | int,
-    box: Box,
-    steps: Sequence[int] | None = None,
-    show: str = "samples",
-    **options: Any,
+    flow: Flow, z: Tensor | int, box: Box, steps: Sequence[int] = (), show: str = "samples", **options: Any
 ) -> np.ndarray:
     r"""Draw every step :math:`z = u^0 \to u^1 \to \dots \to u^K = x`, one panel each.
 
@@ -254,19 +231,15 @@ def trajectory(
         raise ValueError(f'show must be "samples" or "density" and came as {show!r}.')
     layers = list(flow.bijection) if isinstance(flow.bijection, Compose) else [flow.bijection]
     last = len(layers)
-    if steps is None:
+    if not steps:
         steps = [round(k) for k in np.linspace(0, last, min(last + 1, 12))]
-    if not steps or not all(0 <= k <= last for k in steps):
-        raise ValueError(
-            f"steps must lie between 0 and the number of layers, {last}; they came as {list(steps)}."
-        )
+    if not all(0 <= k <= last for k in steps):
+        raise ValueError(f"steps must lie between 0 and {last}, the number of layers, and came as {steps}.")
     if isinstance(z, int):
         z = flow.base.sample(z, torch.Generator().manual_seed(0))
     with torch.no_grad():
         points = [u for u, _ in flow.trajectory(z)]
-    right, up = (z > z.median(0).values).T.cpu()
-    quadrant = torch.where(up, torch.where(right, 0, 1), torch.where(right, 3, 2))
-    colours = [_QUADRANTS[i] for i in quadrant.tolist()]
+    colours = _tints(*(z > z.median(0).values).T.cpu().numpy())
 
     _, axes = panels(len(steps))
     for k, ax in zip(steps, axes, strict=True):
@@ -299,24 +272,15 @@ def loss(history: Any, ax: Axes | None = None, entropy: float | None = None) -> 
     mean = np.convolve(values, np.ones(window) / window, mode="valid")
     ax.plot(np.arange(len(mean)) + (window - 1) / 2, mean, color=COLOURS[0])
     if entropy is not None:
-        ax.axhline(
-            entropy,
-            color=COLOURS[6],
-            linestyle="--",
-            linewidth=1.2,
-            label=f"entropy {entropy:.3f}: the floor",
-        )
+        floor = f"entropy {entropy:.3f}: the floor"
+        ax.axhline(entropy, color=COLOURS[6], linestyle="--", linewidth=1.2, label=floor)
         ax.legend(loc="upper right")
     ax.set(xlabel="step", ylabel="loss in nats")
     return ax
 
 
 def images(
-    x: Tensor,
-    ax: Axes | None = None,
-    columns: int | None = None,
-    low: float = 0.0,
-    high: float | None = None,
+    x: Tensor, ax: Axes | None = None, columns: int = 10, low: float = 0.0, high: float | None = None
 ) -> Axes:
     """Draw images side by side, row after row, with a white pixel between neighbours.
 
@@ -325,12 +289,12 @@ def images(
     Args:
         x: the images, shape ``(N, C, H, W)``: grey with C = 1, red, green and blue with C = 3.
         ax: where to draw; a new figure if not given.
-        columns: images in a row; 10 if not given, or all of them if there are fewer.
+        columns: images in a row, or all of them if there are fewer.
         low, high: the range that is shown; ``high`` is the largest value if not given.
 
     Raises:
-        ValueError: if ``x`` has another shape, holds no image or a value that is not finite; if
-            ``columns`` is not a positive whole number; if ``high`` does not lie above ``low``.
+        ValueError: if ``x`` has another shape, holds no image or a value that is not finite, or ``high``
+            does not lie above ``low``.
 
     Example:
         >>> ax = images(torch.arange(48.0).reshape(3, 1, 4, 4))
@@ -346,14 +310,12 @@ def images(
         )
     if not x.isfinite().all():
         raise ValueError("x holds NaN or infinity, which has no shade; remove or repair those images first.")
-    columns = min(len(x), 10) if columns is None else columns
-    if columns < 1:
-        raise ValueError(f"columns must be a positive whole number and came as {columns!r}.")
     if high is None:
         high = float(x.max()) if x.max() > low else low + 1  # nothing above low: all is black
     if not high > low:
         raise ValueError(f"high must lie above low; they came as high={high:g} and low={low:g}.")
     n, _, height, width = x.shape
+    columns = min(n, columns)
     rows = -(-n // columns)
     sheet = np.ones((rows * (height + 1) - 1, columns * (width + 1) - 1, 3))
     shades = ((x - low) / (high - low)).clamp(0, 1).permute(0, 2, 3, 1).numpy()
@@ -367,52 +329,41 @@ def images(
     return ax
 
 
-_QUADRANTS = [COLOURS[4], COLOURS[5], COLOURS[2], COLOURS[3]]
+def _tints(right: np.ndarray, up: np.ndarray) -> np.ndarray:
+    """The colour of each point's quadrant, from the upper right counter-clockwise."""
+    return np.array(COLOURS)[np.where(up, np.where(right, 4, 5), np.where(right, 3, 2))]
 
 
 def _like(what: Any) -> Tensor:
     """An empty tensor in the precision and on the device in which ``what`` computes."""
     module = getattr(what, "__self__", what)  # a method such as flow.decode belongs to its flow
-    if isinstance(module, nn.Module):
-        for tensor in chain(module.parameters(), module.buffers()):
-            if tensor.is_floating_point():
-                return tensor.new_empty(())
-    return torch.empty(())
+    tensors = chain(module.parameters(), module.buffers()) if isinstance(module, nn.Module) else ()
+    return next((tensor.new_empty(()) for tensor in tensors if tensor.is_floating_point()), torch.empty(()))
 
 
 def _points(x: Tensor, name: str) -> np.ndarray:
     points = torch.as_tensor(x).detach().double().cpu()
     if points.dim() != 2 or points.shape[1] != 2:
-        raise ValueError(
-            f"{name} must have shape (N, 2), points of the plane, and came as {tuple(points.shape)}."
-        )
+        came = tuple(points.shape)
+        raise ValueError(f"{name} must have shape (N, 2), points of the plane, and came as {came}.")
     return points.numpy()
 
 
-def _box(box: Box) -> tuple[tuple[float, float], tuple[float, float]]:
+def _box(box: Box) -> Box:
     (left, right), (bottom, top) = box
     if not (left < right and bottom < top):
         raise ValueError(f"box must be ((low, high), (low, high)) with low below high, and came as {box!r}.")
-    return (float(left), float(right)), (float(bottom), float(top))
+    return box
 
 
 def _frame(ax: Axes, box: Box | None) -> Axes:
     """Equal scales on both axes, limited to the box if there is one."""
     ax.set_aspect("equal")
     if box is not None:
-        horizontal, vertical = _box(box)
-        ax.set(xlim=horizontal, ylim=vertical)
+        ax.set(xlim=_box(box)[0], ylim=box[1])
     return ax
 
 
 __all__ = [
-    "COLOURS",
-    "density",
-    "images",
-    "loss",
-    "panels",
-    "samples",
-    "trajectory",
-    "use_style",
-    "warped_grid",
-]
+    "COLOURS", "density", "images", "loss", "panels", "samples", "trajectory", "use_style", "warped_grid",
+]  # fmt: skip

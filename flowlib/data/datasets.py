@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from flowlib.data.cifar import cifar10
+from flowlib.data.densities import U1, U2, U3, U4, Checkerboard, EightGaussians, Rings, TwoMoons
 from flowlib.data.density import Density
-from flowlib.data.energies import U1, U2, U3, U4
 from flowlib.data.folders import folder
-from flowlib.data.idx import mnist
-from flowlib.data.images import digits, patches
-from flowlib.data.toys import Checkerboard, EightGaussians, Rings, TwoMoons
+from flowlib.data.images import cifar10, digits, mnist, patches
 
 #: every density under its name, each a class that is called without arguments
 DENSITIES: dict[str, type[Density]] = {
@@ -36,6 +33,8 @@ class Dataset:
         levels: for images the number L of levels, whose pixels are 0, 1, …, L−1, as ``Dequantize`` takes it;
             None for points of a density.
         train_labels, test_labels: int64, shape ``(N,)``; None where there are none.
+        validation, validation_labels: points to measure with during the training, where the data set has its
+            own, as patches do; otherwise None, and :meth:`hold_out` makes them.
     """
 
     name: str
@@ -44,6 +43,24 @@ class Dataset:
     levels: int | None = None
     train_labels: Tensor | None = None
     test_labels: Tensor | None = None
+    validation: Tensor | None = None
+    validation_labels: Tensor | None = None
+
+    def hold_out(self, n: int) -> Dataset:
+        """Take ``n`` training points out for validation, the same ones at every call.
+
+        A data set whose training points overlap, as patches of a photograph do, has validation points that
+        share nothing with them, and is returned as it is.
+        """
+        if self.validation is not None or not n:
+            return self
+        order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(0))
+        held, kept = order[:n], order[n:].sort().values
+        held_out = replace(self, train=self.train[kept], validation=self.train[held])
+        if self.train_labels is None:
+            return held_out
+        labels = self.train_labels
+        return replace(held_out, train_labels=labels[kept], validation_labels=labels[held])
 
     def __repr__(self) -> str:
         kind = "points" if self.levels is None else f"images of {self.levels} levels"
@@ -90,6 +107,12 @@ def _images(name: str, load: Callable[[str], tuple[Tensor, Tensor]], levels: int
     return Dataset(name, train, test, levels, train_labels, test_labels)
 
 
+def _patches(root: str | Path | None, size: int) -> Dataset:
+    validation, labels = patches(size, "validation")
+    data = _images("patches", partial(patches, size), 256)
+    return replace(data, validation=validation, validation_labels=labels)
+
+
 def _points(name: str, density: type[Density], root: str | Path | None, size: int) -> Dataset:
     generator = torch.Generator().manual_seed(0)
     train, test = (density().sample(n, generator) for n in (20_000, 5_000))
@@ -104,10 +127,7 @@ def _snake_case(name: str) -> str:
 DATASETS: dict[str, Callable[..., Dataset]] = {
     **{_snake_case(name): partial(_points, _snake_case(name), cls) for name, cls in DENSITIES.items()},
     "digits": lambda root, size: _images("digits", digits, 17),
-    "patches": lambda root, size: _images("patches", partial(patches, size), 256),
+    "patches": _patches,
     "mnist": lambda root, size: _images("mnist", partial(mnist, root=root), 256),
     "cifar10": lambda root, size: _images("cifar10", partial(cifar10, root=root), 256),
 }
-
-
-__all__ = ["DATASETS", "DENSITIES", "Dataset", "load_dataset"]

@@ -87,8 +87,6 @@ class Density:
         """
         if not isinstance(n, int) or n < 0:
             raise ValueError(f"n must be a whole number of points, 0 or more, and came as {n!r}.")
-        if generator is not None and generator.device.type != "cpu":
-            raise ValueError(f"generator must be on the CPU and is on {generator.device}: torch.Generator().")
         return self._sample(n, generator).to(torch.get_default_dtype())
 
     @cached_property
@@ -163,6 +161,3 @@ def normal(*shape: int, generator: torch.Generator | None) -> Tensor:
 def on_circle(angle: Tensor) -> Tensor:
     r"""Points :math:`(\cos t, \sin t)` of the unit circle, shape ``(N, 2)``."""
     return torch.stack([angle.cos(), angle.sin()], 1)
-
-
-__all__ = ["Box", "Density", "gauss_legendre", "normal", "on_circle", "polar_rule", "uniform"]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flowlib.data.splits import check_size, check_split, load_module, split_rows
+from flowlib.data.images import check_size, check_split, load_module, split_rows
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
@@ -119,6 +119,3 @@ def _opaque(image: Any) -> Any:
         return image.convert("RGB")
     image = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-
-
-__all__ = ["folder"]

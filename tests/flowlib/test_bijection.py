@@ -18,7 +18,7 @@ class Times(Bijection):
 
     def _log_scale(self, points, context):
         log_scale = self.factor.log().to(points.dtype)
-        return log_scale.expand(len(points)) if context is None else log_scale + context[:, 0]
+        return log_scale.expand(points.shape[0]) if context is None else log_scale + context[:, 0]
 
     def forward(self, z, context=None):
         s = self._log_scale(z, context)
