@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from flowlib.bijection import Bijection, Compose, Inverse, sum_event
-from flowlib.layers.coupling import AffineCoupling, alternating_mask, checkerboard_mask
+from flowlib.layers.coupling import AffineCoupling, alternating_mask, checkerboard_mask, conditioner_sizes
 from flowlib.nets import MLP, ConvNet
 
 
@@ -149,7 +149,8 @@ class VariationalDequantize(Dequantize):
         couplings = []
         for k in range(layers):
             mask = alternating_mask(entries, k % 2) if len(shape) == 1 else checkerboard_mask(shape, k % 2)
-            net = network(2 * entries, 2 * entries, hidden, context_features)
+            seen, outputs = conditioner_sizes(mask, 2)
+            net = network(seen + entries, outputs, hidden, context_features)
             couplings.append(AffineCoupling(mask, _Beside(net)))
         self.h = Compose([Inverse(Logit()), *couplings, Logit()])
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from flowlib.bijection import Bijection, Compose, Inverse
-from flowlib.layers.coupling import AffineCoupling, channel_mask, checkerboard_mask
+from flowlib.layers.coupling import AffineCoupling, channel_mask, checkerboard_mask, conditioner_sizes
 from flowlib.layers.glow import ActNorm, ChannelCoupling, ConvolutionLU
 from flowlib.nets import ConvNet
 
@@ -135,10 +135,8 @@ def realnvp_scales(
     """
 
     def couplings(mask: Callable[..., Tensor], size: tuple[int, int, int], count: int) -> list[Bijection]:
-        return [
-            AffineCoupling(mask(size, k % 2), ConvNet(size[0], 2 * size[0], hidden, context_features))
-            for k in range(count)
-        ]
+        masks = [mask(size, k % 2) for k in range(count)]
+        return [AffineCoupling(m, ConvNet(*conditioner_sizes(m, 2), hidden, context_features)) for m in masks]
 
     if scales == 1:
         return couplings(checkerboard_mask, shape, 4)

@@ -15,7 +15,7 @@ from torch import Tensor
 from flowlib.bases import StandardNormal
 from flowlib.bijection import Bijection, Compose
 from flowlib.flow import Flow
-from flowlib.layers.coupling import AffineCoupling
+from flowlib.layers.coupling import AffineCoupling, conditioner_sizes
 from flowlib.nets import MLP, ConvNet
 
 
@@ -83,10 +83,11 @@ class Augment(Bijection):
         self.event_shape = torch.Size(shape)
         self.context_features = context_features
         self.noise = StandardNormal((extra, *shape[1:]))
-        entries, network = shape[0] + extra, (MLP if len(shape) == 1 else ConvNet)
+        network = MLP if len(shape) == 1 else ConvNet
+        masks = [_passes(shape, extra, k) for k in range(layers)]
         self.h = Compose(
-            AffineCoupling(_passes(shape, extra, k), network(entries, 2 * entries, hidden, context_features))
-            for k in range(layers)
+            AffineCoupling(mask, network(*conditioner_sizes(mask, 2), hidden, context_features))
+            for mask in masks
         )
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from flowlib.bases import StandardNormal
 from flowlib.bijection import Bijection, Compose, Inverse
 from flowlib.flow import Flow
-from flowlib.layers.coupling import AffineCoupling, channel_mask, checkerboard_mask
+from flowlib.layers.coupling import AffineCoupling, channel_mask, checkerboard_mask, conditioner_sizes
 from flowlib.layers.multiscale import OnChannels
 from flowlib.nets import ConvNet
 
@@ -214,8 +214,8 @@ def _details(
     couplings: list[Bijection] = []
     for k in range(layers):
         mask = (bands < channels) | ((bands - channels) % 2 == k % 2)
-        net = ConvNet(4 * channels, 8 * channels, hidden, context_features)
-        couplings.append(AffineCoupling(mask[:, None, None].expand(-1, *shape[1:]).clone(), net))
+        net = ConvNet(*conditioner_sizes(mask, 2), hidden, context_features)
+        couplings.append(AffineCoupling(mask[:, None, None], net))
     return couplings
 
 
@@ -227,9 +227,9 @@ def _coarsest(
     if shape == (1, 1, 1):
         return [last]
     mask = channel_mask if shape[1:] == (1, 1) else checkerboard_mask
+    masks = [mask(shape, k % 2) for k in range(layers)]
     couplings = [
-        AffineCoupling(mask(shape, k % 2), ConvNet(shape[0], 2 * shape[0], hidden, context_features))
-        for k in range(layers)
+        AffineCoupling(m, ConvNet(*conditioner_sizes(m, 2), hidden, context_features)) for m in masks
     ]
     return [*couplings, last]
 
