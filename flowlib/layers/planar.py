@@ -94,7 +94,7 @@ def _search(y: Tensor, m: Tensor) -> Tensor:
 
 
 MARGIN = 1e-3  # how far u·w stays above -1, so that rounding cannot cross it
-_KEPT = -math.expm1(MARGIN - 1)  # 1 - exp(-(1 - MARGIN)); see Planar.effective
+_KEPT = -math.expm1(MARGIN - 1)  # 1 - exp(-(1 - MARGIN)); see _corrected
 
 
 class Planar(Bijection):
