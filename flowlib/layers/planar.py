@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from flowlib.bijection import Bijection, Compose
+from flowlib.bijection import Bijection, Compose, values_can_be_read
 from flowlib.nets import _zero
 
 _STEPS = 20  # 16 are the most that m up to 1e6 was seen to take; a compiled graph makes all of them
@@ -66,7 +66,7 @@ def solve_planar(y: Tensor, m: Tensor) -> Tensor:
 @torch.no_grad()
 def _search(y: Tensor, m: Tensor) -> Tensor:
     """The root's value, NaN where it was not found."""
-    looking = not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active())
+    looking = values_can_be_read()
     if looking and bool((m <= -1).any()):
         raise ValueError(
             f"m must be greater than -1 for a unique root; the smallest is {float(m.min()):.6g}."
