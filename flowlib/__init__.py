@@ -26,7 +26,7 @@ from flowlib.layers.flowpp import MixtureCoupling
 from flowlib.layers.glow import ActNorm, ChannelCoupling, Convolution1x1, ConvolutionLU
 from flowlib.layers.linear import Triangular
 from flowlib.layers.multiscale import OnChannels, Squeeze
-from flowlib.layers.planar import Planar, fixed_point_inverse, solve_planar
+from flowlib.layers.planar import Planar, PlanarStack, fixed_point_inverse, solve_planar
 from flowlib.layers.radial import Radial
 from flowlib.layers.spline import SplineAutoregressive, SplineCoupling
 from flowlib.layers.vflow import Augment, VFlow

@@ -29,7 +29,7 @@ from flowlib.layers.flowpp import MixtureCoupling
 from flowlib.layers.glow import ConvolutionLU
 from flowlib.layers.linear import Triangular
 from flowlib.layers.multiscale import glow_scales, realnvp_scales
-from flowlib.layers.planar import Planar
+from flowlib.layers.planar import Planar, PlanarStack
 from flowlib.layers.radial import Radial
 from flowlib.layers.spline import SplineAutoregressive, SplineCoupling
 from flowlib.layers.vflow import Augment, VFlow
@@ -81,7 +81,7 @@ def planar(
     """
     (d,) = _vector("planar", event_shape)
     stack = [Planar(d, context_features) for _ in _layers(layers)]
-    return _flow(stack, (d,), context_features, base)
+    return _flow(stack, (d,), context_features, base, Compose if context_features else PlanarStack)
 
 
 def radial(
@@ -490,14 +490,18 @@ MODELS: dict[str, Callable[..., Flow]] = {
 
 
 def _flow(
-    stack: Sequence[Bijection], shape: tuple[int, ...], context_features: int, base: Base | None
+    stack: Sequence[Bijection],
+    shape: tuple[int, ...],
+    context_features: int,
+    base: Base | None,
+    compose: Callable[..., Bijection] = Compose,
 ) -> Flow:
     base = StandardNormal(shape) if base is None else base
     if tuple(base.event_shape) != shape:
         raise ValueError(
             f"base has event_shape {tuple(base.event_shape)} and the flow {shape}; give both the same."
         )
-    return Flow(Compose(stack), base, context_features)
+    return Flow(compose(stack), base, context_features)
 
 
 def _layers(layers: int) -> range:

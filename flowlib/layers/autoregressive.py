@@ -121,6 +121,7 @@ class MADE(Conditioner):
         # how many units of each layer have a degree below p, for p = 0 … d; inputs and outputs too
         below = [torch.searchsorted(degree, torch.arange(d + 1)).tolist() for degree in degrees]
         self._below = [list(range(d + 1)), *below, [outputs * p for p in range(d + 1)]]
+        self._sizes = [[after - before for before, after in pairwise(counts)] for counts in self._below]
 
     def compute(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         h = self.layers[0](x)
@@ -140,9 +141,9 @@ class MADE(Conditioner):
 
         The entries come one after another, but no unit is computed twice. A hidden unit of degree
         m is complete once the first m entries are known; then its value is added to the units that
-        hear it, and it is done with. So each weight is used once, as in a single pass. Units
-        inside a block of places hear of each other at once, all later ones after the block, in one
-        larger matrix product. Nothing is written in place: gradients flow through.
+        hear it. Units inside a block of places hear of each other at once, and of all before their
+        block when it begins, in one larger matrix product. Nothing is written in place: gradients flow
+        through.
 
         Args:
             entry: from :math:`z_i`, shape ``(B,)``, and :math:`h_i`, shape ``(B, outputs)``, to
@@ -151,63 +152,44 @@ class MADE(Conditioner):
         Returns:
             ``x`` of shape ``(B, d)``, and the log-derivatives' sum, ``(B,)``.
         """
-        weights, waiting = self._in_order(z, context)
-        columns = z.t()[self.order]
-        entries, log_slopes = [], []
+        weights, starts = self._in_order(z, context)
+        columns = z.t().index_select(0, self.order).unbind()
+        known = [[z.new_zeros(0, z.shape[0])] for _ in weights]  # what each layer hears, in order
+        log_slopes = []
         for low in range(0, self.d, _BLOCK):
             high = min(low + _BLOCK, self.d)
-            size = [below[high] - below[low] for below in self._below[1:]]
-            inside = [rows[:n] for rows, n in zip(waiting, size, strict=True)]
-            known, slopes = self._solve_block(entry, weights, inside, columns, low, high)
-            entries.append(known[0])
-            log_slopes += slopes
+            known = [[torch.cat(units)] for units in known]
+            first = [below[low] for below in self._below]
+            waiting, inside = [], []
             for layer, weight in enumerate(weights):
-                rows, here = self._below[layer + 1], self._below[layer]
-                heard = weight[rows[high] :, here[low] : here[high]]
-                waiting[layer] = torch.addmm(waiting[layer][size[layer] :], heard, known[layer])
-        x = torch.cat(entries)[self.place].t().contiguous()
+                rows = slice(first[layer + 1], self._below[layer + 1][high])
+                before, here = weight[rows, : self._below[layer][high]].tensor_split([first[layer]], 1)
+                waiting.append(torch.addmm(starts[layer][rows], before, known[layer][0]))
+                inside.append(here.split(self._sizes[layer][low:high], 1))
+            for p in range(low, high):
+                for layer in range(1, len(weights)):
+                    below = self._below[layer]
+                    complete = waiting[layer - 1][below[p] - first[layer] : below[p + 1] - first[layer]]
+                    known[layer].append(silu(complete))
+                    waiting[layer] = torch.addmm(waiting[layer], inside[layer][p - low], known[layer][-1])
+                raw = waiting[-1][self.outputs * (p - low) : self.outputs * (p - low + 1)]
+                x, log_slope = entry(columns[p], raw.t())
+                log_slopes.append(log_slope)
+                known[0].append(x[None])
+                waiting[0] = torch.addcmul(waiting[0], inside[0][p - low], x)
+        x = torch.cat(known[0]).index_select(0, self.place).t().contiguous()
         return x, torch.stack(log_slopes).sum(0)
-
-    def _solve_block(
-        self,
-        entry: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
-        weights: list[Tensor],
-        waiting: list[Tensor],
-        columns: Tensor,
-        low: int,
-        high: int,
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Solve the places from low to high; return the block's units, input by input, and log-slopes."""
-        known: list[list[Tensor]] = [[] for _ in weights]
-        log_slopes = []
-
-        def tell(layer: int, units: Tensor, p: int, first: int) -> None:
-            """Add a layer's units of degree p to those that hear them, of degree ``first`` and on."""
-            rows = slice(self._below[layer + 1][first], self._below[layer + 1][high])
-            heard = weights[layer][rows, self._below[layer][p] : self._below[layer][p + 1]]
-            waiting[layer] = torch.addmm(waiting[layer], heard, units)
-            known[layer].append(units)
-
-        for p in range(low, high):
-            for layer in range(1, len(weights)):
-                n = self._below[layer][p + 1] - self._below[layer][p]
-                complete, waiting[layer - 1] = waiting[layer - 1][:n], waiting[layer - 1][n:]
-                tell(layer, silu(complete), p, p)
-            raw, waiting[-1] = waiting[-1][: self.outputs], waiting[-1][self.outputs :]
-            x, log_slope = entry(columns[p], raw.t())
-            log_slopes.append(log_slope)
-            tell(0, x[None], p, p + 1)
-        return [torch.cat(units) for units in known], log_slopes
 
     def _in_order(self, z: Tensor, context: Tensor | None) -> tuple[list[Tensor], list[Tensor]]:
         """The masked weights with inputs and outputs in order, and what each unit starts from, (units, B)."""
         layers: list[MaskedLinear] = list(self.layers)  # type: ignore[arg-type]
         weights = [layer.masked_weight for layer in layers]
         biases: list[Tensor] = [layer.bias for layer in layers]
-        weights[0] = weights[0][:, self.order]
-        weights[-1] = weights[-1].unflatten(0, (-1, self.d))[:, self.order].movedim(0, 1).flatten(0, 1)
-        biases[-1] = biases[-1].unflatten(0, (-1, self.d))[:, self.order].t().flatten()
-        starts = [bias[:, None].expand(-1, len(z)) for bias in biases]
+        rows = (self.order[:, None] + self.d * torch.arange(self.outputs, device=z.device)).flatten()
+        weights[0] = weights[0].index_select(1, self.order)
+        weights[-1] = weights[-1].index_select(0, rows)
+        biases[-1] = biases[-1].index_select(0, rows)
+        starts = [bias[:, None].expand(-1, z.shape[0]) for bias in biases]
         if self.context is not None:
             starts[0] = starts[0] + self.context(context).t()
         return weights, starts
@@ -247,20 +229,11 @@ class Autoregressive(Bijection):
         raise NotImplementedError(f"{type(self).__name__} has no normalise(x, raw).")
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        self._check(z)
         return self.made.solve(self.generate, z, context)
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        self._check(x)
         z, log_slopes = self.normalise(x, self.made(x, context))
         return z, log_slopes.sum(1)
-
-    def _check(self, points: Tensor) -> None:
-        if points.dim() != 2 or points.shape[1] != self.made.d:
-            raise ValueError(
-                f"The points have shape {tuple(points.shape)}; {type(self).__name__} takes "
-                f"(batch, {self.made.d}), as it was built."
-            )
 
 
 class AffineAutoregressive(Autoregressive):
@@ -288,7 +261,7 @@ class AffineAutoregressive(Autoregressive):
 
     Raises:
         ValueError: if ``bound`` is not positive, a width is not a positive whole number, ``order``
-            does not hold each entry once, or the points are not ``(B, d)``.
+            does not hold each entry once.
 
     Example:
         >>> import torch
@@ -316,17 +289,18 @@ class AffineAutoregressive(Autoregressive):
         self.bound = float(bound)
 
     def generate(self, z: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
-        log_scale, shift = self._scale_and_shift(raw)
+        log_scale, shift = raw.unbind(-1)
+        log_scale = self._bounded(log_scale, 2 / self.bound)
         return torch.addcmul(shift, z, log_scale.exp()), log_scale
 
     def normalise(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
-        log_scale, shift = self._scale_and_shift(raw)
-        return (x - shift) * torch.exp(-log_scale), -log_scale
+        log_scale, shift = raw.movedim(-1, 1).unbind(1)  # as they lie in memory: the gradient is no copy
+        log_slope = self._bounded(log_scale, -2 / self.bound)
+        return (x - shift) * log_slope.exp(), log_slope
 
-    def _scale_and_shift(self, raw: Tensor) -> tuple[Tensor, Tensor]:
-        log_scale, shift = raw.movedim(-1, 0)
-        # as in AffineCoupling: tanh(a) = 2 σ(2a) - 1
-        return (torch.sigmoid(log_scale * (2 / self.bound)) - 0.5) * (2 * self.bound), shift
+    def _bounded(self, raw: Tensor, factor: float) -> Tensor:
+        """bound · tanh(raw / bound) for the factor 2 / bound, by tanh(a) = 2 σ(2a) - 1; odd in the factor."""
+        return (torch.sigmoid(raw * factor) - 0.5) * (2 * self.bound)
 
 
 __all__ = ["MADE", "AffineAutoregressive", "Autoregressive", "MaskedLinear"]

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from flowlib.bijection import values_can_be_read
 from flowlib.layers.coupling import _Coupling
 
 # 15 are the most that log-scales up to 1 were seen to take, 30 with up to 3
 _STEPS = 200  # bisection alone, every second step, ends before that
-_COMPILED_STEPS = 40  # a compiled graph holds each of them, and makes all of them
+_TRACED_STEPS = 40  # a compiled graph holds each of them, and makes all of them
 
 
 def mixture_logit(x: Tensor, logits: Tensor, mean: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,15 +73,17 @@ def solve_mixture_logit(y: Tensor, logits: Tensor, mean: Tensor, log_scale: Tens
     has not at least halved the distance from :math:`y`, bisection follows. So of two steps one halves the
     bracket or the distance: the search ends.
 
-    Gradients of every order come from differentiating the equation, not the iterations:
-    :math:`\partial x/\partial y = 1/g'(x)` and
-    :math:`\partial x/\partial\theta = -(\partial g/\partial\theta)/g'(x)`.
+    The search is not differentiated: at its end :math:`x` is a number that knows nothing of :math:`y` and the
+    parameters. Two more steps of Newton's, which are, keep the value and teach it the derivatives:
+    the first step :math:`\partial x/\partial y = 1/g'(x)` and
+    :math:`\partial x/\partial\theta = -(\partial g/\partial\theta)/g'(x)`, the second those up to the third
+    order, since Newton's method squares what is left of an error.
 
     Shapes: ``y`` is ``(…)``, the parameters ``(K, …)``, and the root is as ``y``. NaN gives NaN.
 
     Raises:
-        RuntimeError: if an equation is not solved to rounding. Under ``torch.compile``, where
-            values cannot be looked at, that root is NaN instead.
+        RuntimeError: if an equation is not solved to rounding. Under ``torch.compile`` and in the
+            transforms of ``torch.func``, where values cannot be looked at, that root is NaN instead.
 
     Example:
         >>> import torch
@@ -89,87 +92,51 @@ def solve_mixture_logit(y: Tensor, logits: Tensor, mean: Tensor, log_scale: Tens
         >>> mixture_logit(x, *mixture)[0]
         tensor(3.)
     """
-    shape = torch.broadcast_shapes(y.shape, logits.shape[1:], mean.shape[1:], log_scale.shape[1:])
-    parameters = (value.expand(-1, *shape) for value in (logits, mean, log_scale))
-    root = _Root if torch.compiler.is_compiling() else _RootBothModes
-    return root.apply(y.expand(shape), *parameters)
+    x = _search(y.detach(), logits.detach(), mean.detach(), log_scale.detach())
+    for _ in range(2):
+        value, log_slope = mixture_logit(x, logits, mean, log_scale)
+        step = (value - y) * _reciprocal(log_slope)
+        x = x - (step - step.detach())  # its derivatives alone, lest rounding leaves the bracket
+    return x
 
 
-class _Root(torch.autograd.Function):
-    """The root as one differentiable operation; its derivatives are torch operations again."""
-
-    @staticmethod
-    def forward(y: Tensor, logits: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
-        looking = not torch.compiler.is_compiling()
-        alone = mean + log_scale.exp() * y
-        low, high = alone.amin(0), alone.amax(0)
-        x = torch.where(y > 0, high, low)
-        before = torch.full_like(y, torch.inf)
-        rounding, most = 4 * torch.finfo(y.dtype).eps, torch.finfo(y.dtype).max
-        searching = torch.ones_like(y, dtype=torch.bool)
-        for _ in range(_STEPS if looking else _COMPILED_STEPS):
-            value, log_slope = mixture_logit(x, logits, mean, log_scale)
-            residual = value - y
-            low, high = torch.where(residual < 0, x, low), torch.where(residual > 0, x, high)
-            newton = residual * torch.exp(-log_slope).clamp(max=most)
-            largest = ((x - mean) * torch.exp(-log_scale)).abs().amax(0)
-            # "not above" lets NaN pass: it is handed on below, not searched for
-            far = (residual.abs() > rounding * (1 + y.abs() + largest)) & (newton.abs() > rounding * x.abs())
-            bisect = far & (residual.abs() > before / 2)
-            before = torch.where(bisect, torch.inf, residual.abs())
-            closer = torch.minimum(torch.maximum(x - newton, low), high)
-            x = torch.where(searching, torch.where(bisect, (low + high) / 2, closer), x)
-            searching = searching & far
-            if looking and not bool(searching.any()):
-                break
-        if looking and bool(searching.any()):
-            raise RuntimeError(
-                f"The root of the logistic mixture was not found in {_STEPS} steps for "
-                f"{int(searching.sum())} of {searching.numel()} points; log-scales reach down to "
-                f"{float(log_scale.min()):.3g}, |y| up to {float(y.abs().max()):.3g}. Use float64, or bound "
-                "the log-scales."
-            )
-        return torch.where(searching | residual.isnan(), torch.nan, x)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
-        ctx.save_for_backward(*inputs[1:], output)
-        ctx.save_for_forward(*inputs[1:], output)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, ...]:
-        slope, *others = _slopes(*ctx.saved_tensors)
-        grad_y = grad / slope
-        return grad_y, *(-grad_y * other for other in others)
-
-    @staticmethod
-    def vmap(info, in_dims, y: Tensor, *parameters: Tensor) -> tuple[Tensor, int]:
-        y = y[None] if in_dims[0] is None else y.movedim(in_dims[0], 0)
-        moved = (
-            value.unsqueeze(1) if dim is None else value.movedim(dim, 1)
-            for value, dim in zip(parameters, in_dims[1:], strict=True)
+@torch.no_grad()
+def _search(y: Tensor, logits: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+    """The root's value, NaN where it was not found."""
+    looking = values_can_be_read()
+    alone = mean + log_scale.exp() * y
+    low, high = alone.amin(0), alone.amax(0)
+    x = torch.where(y > 0, high, low)
+    before = torch.full_like(x, torch.inf)
+    searching = torch.ones_like(x, dtype=torch.bool)
+    rounding = 4 * torch.finfo(x.dtype).eps
+    for _ in range(_STEPS if looking else _TRACED_STEPS):
+        value, log_slope = mixture_logit(x, logits, mean, log_scale)
+        residual = value - y
+        low, high = torch.where(residual < 0, x, low), torch.where(residual > 0, x, high)
+        newton = residual * _reciprocal(log_slope)
+        largest = ((x - mean) * torch.exp(-log_scale)).abs().amax(0)
+        # "not above" lets NaN pass: it is handed on below, not searched for
+        far = (residual.abs() > rounding * (1 + y.abs() + largest)) & (newton.abs() > rounding * x.abs())
+        bisect = far & (residual.abs() > before / 2)
+        before = torch.where(bisect, torch.inf, residual.abs())
+        closer = torch.minimum(torch.maximum(x - newton, low), high)
+        x = torch.where(searching, torch.where(bisect, (low + high) / 2, closer), x)
+        searching = searching & far
+        if looking and not bool(searching.any()):
+            break
+    if looking and bool(searching.any()):
+        raise RuntimeError(
+            f"The root of the logistic mixture was not found in {_STEPS} steps for {int(searching.sum())} of "
+            f"{searching.numel()} points; log-scales reach down to {log_scale.min():.3g}, |y| up to "
+            f"{y.abs().max():.3g}. Use float64, or bound the log-scales."
         )
-        return solve_mixture_logit(y, *moved), 0
+    return torch.where(searching | residual.isnan(), torch.nan, x)
 
 
-class _RootBothModes(_Root):
-    """The root with forward-mode derivatives too, a method that torch.compile does not take."""
-
-    @staticmethod
-    def jvp(ctx, y_tangent: Tensor, *tangents: Tensor) -> Tensor:
-        slope, *others = _slopes(*ctx.saved_tensors)
-        moved = sum((other * tangent).sum(0) for other, tangent in zip(others, tangents, strict=True))
-        return (y_tangent - moved) / slope
-
-
-def _slopes(logits: Tensor, mean: Tensor, log_scale: Tensor, x: Tensor) -> tuple[Tensor, ...]:
-    """The derivatives of g by x, logits, mean and log-scale, from the softmax of each sum."""
-    rate = torch.exp(-log_scale)
-    t = (x - mean) * rate
-    below = torch.softmax(logits + logsigmoid(t), 0)
-    above = torch.softmax(logits + logsigmoid(-t), 0)
-    by_t = below * torch.sigmoid(-t) + above * torch.sigmoid(t)
-    return (by_t * rate).sum(0), below - above, -by_t * rate, -by_t * t
+def _reciprocal(log_slope: Tensor) -> Tensor:
+    """1 over the slope, finite."""
+    return torch.exp(-log_slope).clamp(max=torch.finfo(log_slope.dtype).max)
 
 
 def _nearest_zero(t: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from flowlib.bijection import Bijection
+from flowlib.nets import _zero
 
 
 class Triangular(Bijection):
@@ -46,9 +47,7 @@ class Triangular(Bijection):
         self.lower = nn.Parameter(torch.zeros(d, d))
         self.log_diagonal = nn.Parameter(torch.zeros(d))
         self.b = nn.Parameter(torch.zeros(d))
-        self.to_shift = nn.Linear(context_features, d, bias=False) if context_features else None
-        if self.to_shift is not None:
-            nn.init.zeros_(self.to_shift.weight)
+        self.to_shift = _zero(nn.Linear(context_features, d, bias=False)) if context_features else None
 
     @property
     def L(self) -> Tensor:
@@ -60,12 +59,12 @@ class Triangular(Bijection):
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         x = z @ self.L.T + self._shift(context)
-        return x, self.log_diagonal.sum().expand(len(z))
+        return x, self.log_diagonal.sum().expand(z.shape[0])
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         centred = (x - self._shift(context)).T
         z = torch.linalg.solve_triangular(self.L, centred, upper=False).T
-        return z, -self.log_diagonal.sum().expand(len(x))
+        return z, -self.log_diagonal.sum().expand(x.shape[0])
 
 
 __all__ = ["Triangular"]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from flowlib.bijection import Bijection
+from flowlib.nets import _zero
 
 _FLOOR = 1e-3  # the least alpha and the least alpha + beta, so that no determinant rounds to 0
 
@@ -33,9 +34,10 @@ class Radial(Bijection):
 
     .. math::
         1 + \beta h = \frac{r + \gamma}{r + \alpha}, \qquad
-        1 + \alpha\beta h^2 = \frac{r^2 + 2\alpha r + \alpha\gamma}{(r + \alpha)^2}
+        1 + \alpha\beta h^2 = \frac{\alpha\,(1 + \beta h) + r}{r + \alpha}
 
-    hold sums of positive numbers only, so nothing cancels as :math:`\beta \to -\alpha`.
+    hold sums of positive numbers only, so nothing cancels as :math:`\beta \to -\alpha`, and no squares, so
+    nothing overflows far away.
 
     Shapes: ``z`` and ``x`` are ``(B, d)``, log-determinants ``(B,)``, ``context``
     ``(B, context_features)``. A context adds a linear function of it, zero at first, to the
@@ -58,10 +60,7 @@ class Radial(Bijection):
         self.z0 = nn.Parameter(0.5 * torch.randn(d))
         self.alpha_raw = nn.Parameter(torch.full((), one))
         self.gamma_raw = nn.Parameter(one + 0.1 * torch.randn(()))  # beta near 0, yet not 0
-        self.context = nn.Linear(context_features, d + 2) if context_features else None
-        if self.context is not None:
-            nn.init.zeros_(self.context.weight)
-            nn.init.zeros_(self.context.bias)
+        self.context = _zero(nn.Linear(context_features, d + 2)) if context_features else None
 
     @property
     def alpha(self) -> Tensor:
@@ -71,8 +70,7 @@ class Radial(Bijection):
     @property
     def beta(self) -> Tensor:
         r"""The strength :math:`\beta > -\alpha`: positive pushes away from the centre."""
-        _, alpha, gamma = self.effective()
-        return gamma - alpha
+        return self.effective()[2] - self.alpha
 
     def effective(self, context: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         r"""Return :math:`z_0, \alpha, \gamma = \alpha + \beta`, one row each with a context."""
@@ -91,23 +89,25 @@ class Radial(Bijection):
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         z0, alpha, gamma = self.effective(context)
         rho = _norm(x - z0)
-        p = gamma - rho
-        q = p.abs() + torch.sqrt(p * p + 4 * alpha * rho)  # no cancellation, and never 0
-        r = torch.where(p > 0, 2 * alpha * rho / q, q / 2)
+        unit = gamma + rho  # of all lengths, so that no square overflows
+        p, product = (gamma - rho) / unit, (alpha / unit) * (rho / unit)
+        q = (p.abs() + torch.sqrt(p * p + 4 * product)) / 2  # no cancellation, and never 0
+        r = unit * torch.where(p > 0, product / q, q)
         shrink = (r + alpha) / (r + gamma)
         return z0 + shrink.unsqueeze(-1) * (x - z0), -self._log_det(r, alpha, gamma)
 
     def _log_det(self, r: Tensor, alpha: Tensor, gamma: Tensor) -> Tensor:
-        across = torch.log((r + gamma) / (r + alpha))  # d - 1 directions on the sphere
-        along = torch.log((r * r + 2 * alpha * r + alpha * gamma) / (r + alpha) ** 2)
-        return (len(self.z0) - 1) * across + along
+        across = (r + gamma) / (r + alpha)  # in d - 1 directions on the sphere
+        along = (alpha * across + r) / (r + alpha)
+        return (len(self.z0) - 1) * torch.log(across) + torch.log(along)
 
 
 def _norm(v: Tensor) -> Tensor:
-    """The length of each row, with gradient 0 rather than NaN at 0, to second order."""
-    square = (v * v).sum(-1)
-    positive = square > 0
-    return torch.where(positive, torch.where(positive, square, 1.0).sqrt(), 0.0)
+    """The length of each row: no square overflows, and at 0 the gradients of all orders are 0."""
+    largest = v.detach().abs().amax(-1)
+    away = largest > 0
+    square = (v / torch.where(away, largest, 1.0).unsqueeze(-1)).square().sum(-1)
+    return largest * torch.where(away, square, 1.0).sqrt()
 
 
 __all__ = ["Radial"]

@@ -39,7 +39,7 @@ class Fault:
     """One wrong sign.
 
     Attributes:
-        place: file and function, such as ``"planar.py Planar.forward"``.
+        place: file and function, such as ``"layers/planar.py Planar.forward"``.
         right, wrong: the text there, which occurs once in the function, and what replaces it.
         model: the row of MODELS or of EXTRA_MODELS whose property tests must fail, or "reverse KL"
             for those of training without data, "dequantisation" and "augmentation" for those of layers
@@ -62,15 +62,32 @@ UNWRITTEN_14 = "lecture 14 is not written yet"
 UNWRITTEN_11 = "lecture 11 is not written yet"
 UNWRITTEN_12 = "lecture 12 is not written yet"
 UNWRITTEN_13 = "lecture 13 is not written yet"
+ONE_BY_ONE = "lecture 6 composes its planar layers one by one"
 NO_LECTURE = "the lectures' models take points in the shape they have"
 
 FAULTS = [
-    Fault("planar.py Planar.forward", ", torch.log1p(", ", -torch.log1p(", "planar", "06"),
-    Fault("planar.py Planar.inverse", ", -torch.log1p(", ", torch.log1p(", "planar", "06"),
-    Fault("planar.py Planar.forward", "log1p(m *", "log1p(-m *", "planar", "06"),
-    Fault("radial.py Radial.forward", ", self._log_det(", ", -self._log_det(", "radial", "06"),
-    Fault("radial.py Radial.inverse", ", -self._log_det(", ", self._log_det(", "radial", "06"),
-    Fault("radial.py Radial._log_det", "across + along", "across - along", "radial", "06"),
+    Fault("layers/planar.py Planar.forward", ", torch.log1p(", ", -torch.log1p(", "planar layers", "06"),
+    Fault("layers/planar.py Planar.inverse", ", -torch.log1p(", ", torch.log1p(", "planar layers", "06"),
+    Fault("layers/planar.py Planar.forward", "log1p(m *", "log1p(-m *", "planar layers", "06"),
+    Fault(
+        "layers/planar.py PlanarStack.forward",
+        ", torch.log1p(",
+        ", -torch.log1p(",
+        "planar",
+        None,
+        ONE_BY_ONE,
+    ),
+    Fault(
+        "layers/planar.py PlanarStack.inverse",
+        ", -torch.log1p(",
+        ", torch.log1p(",
+        "planar",
+        None,
+        ONE_BY_ONE,
+    ),
+    Fault("layers/radial.py Radial.forward", ", self._log_det(", ", -self._log_det(", "radial", "06"),
+    Fault("layers/radial.py Radial.inverse", ", -self._log_det(", ", self._log_det(", "radial", "06"),
+    Fault("layers/radial.py Radial._log_det", "+ torch.log(along)", "- torch.log(along)", "radial", "06"),
     Fault("coupling.py AdditiveCoupling.forward", "z.new_zeros(", "z.new_ones(", "nice", "07"),
     Fault("coupling.py AdditiveCoupling.inverse", "x.new_zeros(", "x.new_ones(", "nice", "07"),
     Fault("coupling.py AffineCoupling.forward", ", sum_event(", ", -sum_event(", "realnvp", "07"),
@@ -85,8 +102,8 @@ FAULTS = [
     Fault("flow.py Flow.sample_and_log_prob", ") - log_det", ") + log_det", "realnvp", "07"),
     Fault("flow.py Flow.trajectory", "log_p - log_det", "log_p + log_det", "planar", "06"),
     Fault("train/reverse_kl.py fit_reverse_kl", ") - log_det", ") + log_det", "reverse KL", "06"),
-    Fault("linear.py Triangular.forward", "self.log_d", "-self.log_d", "linear", "05"),
-    Fault("linear.py Triangular.inverse", "-self.log_d", "self.log_d", "linear", "05"),
+    Fault("layers/linear.py Triangular.forward", "self.log_d", "-self.log_d", "linear", "05"),
+    Fault("layers/linear.py Triangular.inverse", "-self.log_d", "self.log_d", "linear", "05"),
     Fault("glow.py ActNorm.forward", "(pixels *", "(-pixels *", "glow", "09"),
     Fault("glow.py ActNorm.inverse", "(-pixels *", "(pixels *", "glow", "09"),
     Fault("glow.py ChannelCoupling.forward", ", sum_event(", ", -sum_event(", "glow", "09"),
@@ -131,7 +148,7 @@ FAULTS = [
         "08",
     ),
     Fault(
-        "autoregressive.py Autoregressive.inverse",
+        "layers/autoregressive.py Autoregressive.inverse",
         "z, log_slopes.",
         "z, -log_slopes.",
         "maf",
@@ -139,12 +156,22 @@ FAULTS = [
         UNWRITTEN_10,
     ),
     Fault(
-        "autoregressive.py AffineAutoregressive.generate", "), log_s", "), -log_s", "maf", None, UNWRITTEN_10
+        "layers/autoregressive.py AffineAutoregressive.generate",
+        "), log_s",
+        "), -log_s",
+        "maf",
+        None,
+        UNWRITTEN_10,
     ),
     Fault(
-        "autoregressive.py AffineAutoregressive.normalise", ", -log_s", ", log_s", "maf", None, UNWRITTEN_10
+        "layers/autoregressive.py AffineAutoregressive.normalise",
+        "(), log_s",
+        "(), -log_s",
+        "maf",
+        None,
+        UNWRITTEN_10,
     ),
-    Fault("made.py MADE.solve", "torch.stack(", "-torch.stack(", "maf", None, UNWRITTEN_10),
+    Fault("layers/autoregressive.py MADE.solve", "torch.stack(", "-torch.stack(", "maf", None, UNWRITTEN_10),
     Fault("spline.py SplineCoupling._move", ", log_slope.", ", -log_slope.", "spline", None, UNWRITTEN_10),
     Fault(
         "spline_curve.py rational_quadratic",
@@ -182,10 +209,24 @@ FAULTS = [
     Fault("ffjord.py FFJORD._velocity_and_trace", "(probe *", "(-probe *", "traces", None, UNWRITTEN_14),
     Fault("velocity.py Velocity.with_trace", "trace = (", "trace = -(", "ffjord", None, UNWRITTEN_14),
     Fault("velocity.py exact_trace", "(basis *", "(-basis *", "traces", None, UNWRITTEN_14),
-    Fault("flowpp.py MixtureCoupling.forward", "-(log_slope +", "(log_slope +", "flowpp", None, UNWRITTEN_11),
-    Fault("flowpp.py MixtureCoupling.inverse", "(log_slope +", "-(log_slope +", "flowpp", None, UNWRITTEN_11),
     Fault(
-        "flowpp.py MixtureCoupling.inverse",
+        "layers/flowpp.py MixtureCoupling.forward",
+        "-(log_slope +",
+        "(log_slope +",
+        "flowpp",
+        None,
+        UNWRITTEN_11,
+    ),
+    Fault(
+        "layers/flowpp.py MixtureCoupling.inverse",
+        "(log_slope +",
+        "-(log_slope +",
+        "flowpp",
+        None,
+        UNWRITTEN_11,
+    ),
+    Fault(
+        "layers/flowpp.py MixtureCoupling.inverse",
         "log_slope + log",
         "log_slope - log",
         "flowpp",
@@ -193,7 +234,7 @@ FAULTS = [
         UNWRITTEN_11,
     ),
     Fault(
-        "logistic_mixture.py mixture_logit",
+        "layers/flowpp.py mixture_logit",
         "- (log_above - log_total)",
         "+ (log_above - log_total)",
         "flowpp",
@@ -222,6 +263,11 @@ FAULTS = [
 
 # layers that no row of MODELS holds, as a flow on the plane
 EXTRA_MODELS: dict[str, Callable[[ModuleType], Callable]] = {
+    "planar layers": lambda flowlib: (
+        lambda: flowlib.Flow(
+            flowlib.Compose([flowlib.Planar(2) for _ in range(3)]), flowlib.StandardNormal(2)
+        )
+    ),
     "permute": lambda flowlib: lambda: flowlib.Flow(flowlib.Permute([1, 0]), flowlib.StandardNormal(2)),
     "convolution": lambda flowlib: lambda: flowlib.Flow(flowlib.Convolution1x1(2), flowlib.StandardNormal(2)),
     "logit": lambda flowlib: lambda: flowlib.Flow(flowlib.Logit(0.05), flowlib.StandardNormal(2)),
