@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 
 from flowlib.bases import Base, StandardNormal
 from flowlib.bijection import Bijection, Compose, Inverse
@@ -17,9 +18,11 @@ from flowlib.layers.autoregressive import AffineAutoregressive
 from flowlib.layers.coupling import (
     AdditiveCoupling,
     AffineCoupling,
+    Permute,
     Scale,
-    alternating_mask,
     checkerboard_mask,
+    conditioner_sizes,
+    half_mask,
 )
 from flowlib.layers.ffjord import FFJORD, RungeKutta, Velocity
 from flowlib.layers.flowpp import MixtureCoupling
@@ -124,10 +127,9 @@ def nice(
         5
     """
     shape = _coupled("nice", event_shape)
-    stack: list[Bijection] = [
-        AdditiveCoupling(_mask(shape, k), _conditioner(shape, 1, hidden, context_features))
-        for k in _layers(layers)
-    ]
+    stack = _couplings(
+        shape, layers, lambda mask: AdditiveCoupling(mask, _conditioner(mask, 1, hidden, context_features))
+    )
     return _flow([*stack, Scale(shape)], shape, context_features, base)
 
 
@@ -145,10 +147,9 @@ def realnvp(
         torch.Size([1, 8, 8])
     """
     shape = _coupled("realnvp", event_shape)
-    stack = [
-        AffineCoupling(_mask(shape, k), _conditioner(shape, 2, hidden, context_features))
-        for k in _layers(layers)
-    ]
+    stack = _couplings(
+        shape, layers, lambda mask: AffineCoupling(mask, _conditioner(mask, 2, hidden, context_features))
+    )
     return _flow(stack, shape, context_features, base)
 
 
@@ -299,12 +300,11 @@ def spline(
         torch.Size([3])
     """
     shape = _coupled("spline", _vector("spline", event_shape))
-    stack = [
-        SplineCoupling(
-            _mask(shape, k), _conditioner(shape, 3 * bins - 1, hidden, context_features), bins, box
-        )
-        for k in _layers(layers)
-    ]
+
+    def couple(mask: Tensor) -> Bijection:
+        return SplineCoupling(mask, _conditioner(mask, 3 * bins - 1, hidden, context_features), bins, box)
+
+    stack = _couplings(shape, layers, couple)
     return _flow(stack, shape, context_features, base)
 
 
@@ -399,14 +399,15 @@ def flowpp(
         torch.Size([1, 4, 4])
     """
     shape = _coupled("flowpp", event_shape)
-    outputs = (2 + 3 * components) * shape[0]
 
-    def conditioner() -> MLP | AttentionNet:
+    def couple(mask: Tensor) -> Bijection:
+        seen, outputs = conditioner_sizes(mask, 2 + 3 * components)
         if len(shape) == 1:
-            return MLP(shape[0], outputs, hidden, context_features)
-        return AttentionNet(shape, outputs, hidden, heads, context_features)
+            return MixtureCoupling(mask, MLP(seen, outputs, hidden, context_features), components)
+        net = AttentionNet(shape, outputs, hidden, heads, context_features)
+        return MixtureCoupling(mask, net, components)
 
-    stack = [MixtureCoupling(_mask(shape, k), conditioner(), components) for k in _layers(layers)]
+    stack = _couplings(shape, layers, couple)
     return _flow(stack, shape, context_features, base)
 
 
@@ -550,9 +551,19 @@ def _image(name: str, event_shape: Sequence[int], scales: int, halvings: int) ->
     return channels, height, width
 
 
-def _mask(shape: tuple[int, ...], k: int) -> torch.Tensor:
-    """The mask of coupling k: what passed in one layer moves in the next."""
-    return alternating_mask(shape[0], k % 2) if len(shape) == 1 else checkerboard_mask(shape, k % 2)
+def _couplings(shape: tuple[int, ...], layers: int, couple: Callable[[Tensor], Bijection]) -> list[Bijection]:
+    """Couplings with every second entry or pixel in turn: what stays in one layer moves in the next.
+
+    A vector is sorted once, its even entries first, and sorted back at the end, so that each layer cuts it
+    in two blocks.
+    """
+    if len(shape) == 3:
+        return [couple(checkerboard_mask(shape, k % 2)) for k in _layers(layers)]
+    d = shape[0]
+    even_first = torch.cat([torch.arange(0, d, 2), torch.arange(1, d, 2)])
+    first = half_mask(d, (d + 1) // 2)
+    stack = [couple(~first if k % 2 else first) for k in _layers(layers)]
+    return stack if d == 2 else [Permute(even_first), *stack, Permute(even_first.argsort())]
 
 
 def _order(d: int, k: int) -> range:
@@ -560,11 +571,9 @@ def _order(d: int, k: int) -> range:
     return range(d) if k % 2 == 0 else range(d - 1, -1, -1)
 
 
-def _conditioner(
-    shape: tuple[int, ...], outputs: int, hidden: Sequence[int], context_features: int
-) -> MLP | ConvNet:
-    network = MLP if len(shape) == 1 else ConvNet
-    return network(shape[0], outputs * shape[0], hidden, context_features)
+def _conditioner(mask: Tensor, outputs: int, hidden: Sequence[int], context_features: int) -> MLP | ConvNet:
+    network = MLP if mask.dim() == 1 else ConvNet
+    return network(*conditioner_sizes(mask, outputs), hidden, context_features)
 
 
 __all__ = [

@@ -1,12 +1,13 @@
-r"""Coupling flows: move one part of a point by networks that see only the other part.
+r"""Coupling flows: move one part of a point by a network that sees only the other part.
 
 NICE (Dinh, Krueger and Bengio, 2015) adds; RealNVP (Dinh, Sohl-Dickstein and Bengio, 2017)
-also scales. A mask says which part passes unchanged, so one class serves vectors and images.
+also scales. A mask says which part stays, so one class serves vectors and images.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,65 +16,114 @@ from flowlib.bijection import Bijection, sum_event
 
 
 class _Coupling(Bijection):
-    """What both couplings share: the mask, its checks and the call of the conditioner."""
+    r"""What all couplings share: a network sees the entries that stay and serves those that move.
+
+    A mask of a vector's entries, or of channels, splits points along dimension 1: the network sees
+    :math:`z_{\le r}` alone and serves :math:`z_{>r}` alone. A mask of pixels, such as a checkerboard, cannot:
+    there the network sees the whole image, :math:`m \odot z`, and where the mask is True its numbers
+    become zeros, which move nothing.
+
+    A subclass says how many numbers it takes for each entry that moves, ``outputs``, and how they move it.
+    """
 
     mask: Tensor
-    complement: Tensor
-    outputs = 1  # how many numbers the conditioner gives for each entry of a point
+    kept: Tensor
+    moved: Tensor
+    outputs = 1
 
     def __init__(self, mask: Tensor, conditioner: Callable[..., Tensor]) -> None:
         super().__init__()
         if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-            came = str(mask.dtype) if isinstance(mask, Tensor) else type(mask).__name__
-            raise TypeError(
-                f"mask must be a bool tensor, True where an entry passes unchanged, and came as {came}; "
-                "convert it: torch.as_tensor(mask, dtype=torch.bool)."
-            )
+            raise TypeError(f"mask must be a bool tensor, True where an entry stays, and came as {mask!r}.")
         if mask.dim() == 0 or mask.all() or not mask.any():
-            came = "a single value" if mask.dim() == 0 else f"all {bool(mask.all())}"
-            raise ValueError(
-                "mask must hold both True (entries that pass unchanged and feed the conditioner) and "
-                f"False (entries that move), and came as {came}."
-            )
+            raise ValueError(f"mask must hold True (stays) and False (moves), and came as {mask!r}.")
         self.conditioner = conditioner
-        # 0.0 and 1.0 instead of bool: one multiplication each, in the flow's dtype
+        # 0.0 and 1.0 instead of bool: one multiplication, in the flow's dtype
         self.register_buffer("mask", mask.to(torch.get_default_dtype()))
-        self.register_buffer("complement", (~mask).to(torch.get_default_dtype()))
+        self._read_mask()
 
-    def _parameters_at(self, points: Tensor, context: Tensor | None) -> Tensor:
-        """The conditioner's output, which depends on the entries under the mask alone."""
-        event = points.shape[1:]
-        if event != self.mask.shape and not _broadcasts(self.mask.shape, event):
+    def generate(self, z: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """Move entries ``(B, m, …)`` by numbers ``(B, outputs, m, …)``, with the logarithms of the slopes."""
+        raise NotImplementedError(f"{type(self).__name__} has no generate(z, numbers).")
+
+    def normalise(self, x: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """Move them back by the same numbers."""
+        raise NotImplementedError(f"{type(self).__name__} has no normalise(x, numbers).")
+
+    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self._move(self.generate, z, context)
+
+    def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self._move(self.normalise, x, context)
+
+    def _move(self, step: Callable, points: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        if points.shape[1] != len(self.mask):
             raise ValueError(
                 f"The points have shape {tuple(points.shape)} and the mask {tuple(self.mask.shape)}; "
-                "the mask must have the shape of one point (a size of 1 stands for any)."
+                "the mask must have the shape of one point."
             )
-        raw = self.conditioner(points * self.mask, context)
-        wanted = (points.shape[0], self.outputs * event[0], *event[1:])
-        if raw.shape != wanted:
+        kept, moving = self._split(points)
+        numbers = self.conditioner(kept, context)
+        wanted = (points.shape[0], self.outputs * moving.shape[1], *points.shape[2:])
+        if numbers.shape != wanted:
             raise ValueError(
-                f"The conditioner returned shape {tuple(raw.shape)}; {type(self).__name__} needs {wanted}, "
-                f"that is {self.outputs} for each entry of a point."
+                f"The conditioner returned shape {tuple(numbers.shape)}; {type(self).__name__} needs "
+                f"{wanted}, that is {self.outputs} for each entry that moves."
             )
-        return raw
+        numbers = numbers.unflatten(1, (self.outputs, moving.shape[1]))
+        moved, log_slopes = step(moving, numbers * (1 - self.mask) if self.by_pixel else numbers)
+        return self._join(points, kept, moved), sum_event(log_slopes)
+
+    def _split(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """What the network sees and what may move."""
+        if self.by_pixel:
+            return points * self.mask, points
+        if self.blocks is None:
+            return points.index_select(1, self.kept), points.index_select(1, self.moved)
+        first, last = points.split(self.blocks, 1)
+        return (first, last) if self.first_stays else (last, first)
+
+    def _join(self, points: Tensor, kept: Tensor, moved: Tensor) -> Tensor:
+        if self.by_pixel:
+            return moved
+        if self.blocks is None:
+            return points.index_copy(1, self.moved, moved)
+        return torch.cat([kept, moved] if self.first_stays else [moved, kept], 1)
+
+    def _read_mask(self) -> None:
+        """Find how the mask splits points: by pixels, by index, or in two blocks, which copies least."""
+        along = _along_dimension_1(self.mask > 0)
+        self.by_pixel = along is None
+        stays = torch.zeros(0, dtype=torch.bool) if along is None else along
+        runs, sizes = stays.unique_consecutive(return_counts=True)
+        self.blocks = sizes.tolist() if len(runs) == 2 else None
+        self.first_stays = bool(stays[:1].any())
+        self.register_buffer("kept", stays.nonzero().flatten(), persistent=False)
+        self.register_buffer("moved", (~stays).nonzero().flatten(), persistent=False)
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        super()._load_from_state_dict(*arguments)
+        self._read_mask()  # a state brings its own
 
 
 class AdditiveCoupling(_Coupling):
-    r"""NICE's layer: with :math:`m` the mask and :math:`t` the conditioner,
+    r"""NICE's layer: one part stays, the other is shifted by :math:`t`, the conditioner.
 
     .. math::
-        \text{forward:}\quad x = z + (1 - m) \odot t(m \odot z), \quad \log|\det| = 0
-        \qquad
-        \text{inverse:}\quad z = x - (1 - m) \odot t(m \odot x), \quad \log|\det| = 0
+        \text{forward:}\quad & x_{\le r} = z_{\le r}, \quad x_{>r} = z_{>r} + t(z_{\le r}), \quad
+        \log|\det| = 0 \\
+        \text{inverse:}\quad & z_{\le r} = x_{\le r}, \quad z_{>r} = x_{>r} - t(x_{\le r}), \quad
+        \log|\det| = 0
 
-    On the slides the mask is :math:`z_{\le r}`: then :math:`x_{\le r} = z_{\le r}` and
-    :math:`x_{>r} = z_{>r} + t(z_{\le r})`. Volumes are preserved.
+    The mask says which entries are :math:`z_{\le r}`, wherever they are in the point. Volumes are preserved.
 
-    Shapes: points ``(B, *event)``, log-dets ``(B,)``.
+    Shapes: points ``(B, d)`` or ``(B, C, H, W)``, log-dets ``(B,)``.
 
     Args:
-        mask: bool tensor with the shape of one point, True where an entry passes unchanged.
-        conditioner: called as ``conditioner(mask * z, context)``; returns the shape of ``z``.
+        mask: bool tensor with the shape of one point, True where an entry stays.
+        conditioner: called as ``conditioner(z[:, mask], context)``; returns a shift for each entry that
+            moves, ``(B, m)``. With a mask of channels it sees those that stay, and gives as many channels
+            as move. With a mask of pixels it sees ``mask * z`` and returns its shape.
 
     Raises:
         TypeError: if the mask is not a bool tensor.
@@ -81,7 +131,7 @@ class AdditiveCoupling(_Coupling):
 
     Example:
         >>> import torch
-        >>> layer = AdditiveCoupling(half_mask(2, 1), lambda z, context: 3 * z.flip(1))
+        >>> layer = AdditiveCoupling(half_mask(2, 1), lambda z, context: 3 * z)
         >>> layer(torch.tensor([[1.0, 1.0]]))
         (tensor([[1., 4.]]), tensor([0.]))
 
@@ -89,38 +139,37 @@ class AdditiveCoupling(_Coupling):
     Estimation*, arXiv:1410.8516.
     """
 
-    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        shift = self._parameters_at(z, context) * self.complement
-        return z + shift, z.new_zeros(len(z))
+    def generate(self, z: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        return z + numbers[:, 0], z.new_zeros(z.shape[0])
 
-    def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        shift = self._parameters_at(x, context) * self.complement
-        return x - shift, x.new_zeros(len(x))
+    def normalise(self, x: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        return x - numbers[:, 0], x.new_zeros(x.shape[0])
 
 
 class AffineCoupling(_Coupling):
-    r"""RealNVP's layer: with :math:`m` the mask and :math:`s, t` the conditioner's two outputs,
+    r"""RealNVP's layer: one part stays; with :math:`s, t` of the conditioner the other is scaled and shifted.
 
     .. math::
-        \text{forward:}\quad x = z \odot e^{(1 - m) \odot s(m \odot z)} + (1 - m) \odot t(m \odot z),
-        \quad \log|\det| = \sum_i (1 - m_i)\, s_i(m \odot z)
+        \text{forward:}\quad & x_{\le r} = z_{\le r}, \quad
+        x_{>r} = z_{>r} \odot e^{s(z_{\le r})} + t(z_{\le r}), \quad
+        \log|\det| = \textstyle\sum_i s_i(z_{\le r})
+        \\
+        \text{inverse:}\quad & z_{\le r} = x_{\le r}, \quad
+        z_{>r} = \bigl(x_{>r} - t(x_{\le r})\bigr) \odot e^{-s(x_{\le r})}, \quad
+        \log|\det| = -\textstyle\sum_i s_i(x_{\le r})
 
-    .. math::
-        \text{inverse:}\quad z = \bigl(x - (1 - m) \odot t(m \odot x)\bigr)
-        \odot e^{-(1 - m) \odot s(m \odot x)},
-        \quad \log|\det| = -\sum_i (1 - m_i)\, s_i(m \odot x)
-
-    Entries under the mask pass unchanged, so both directions see the same s and t and nothing
-    inside the conditioner is ever inverted. The log-scale is bounded,
+    Both directions see the same s and t, since :math:`x_{\le r} = z_{\le r}`, and nothing inside the
+    conditioner is ever inverted. The log-scale is bounded,
     :math:`s = \mathrm{bound} \cdot \tanh(\mathrm{raw} / \mathrm{bound})`: one layer stretches by at
     most :math:`e^{\mathrm{bound}}`, which keeps training stable.
 
-    Shapes: points ``(B, *event)``, log-dets ``(B,)``.
+    Shapes: points ``(B, d)`` or ``(B, C, H, W)``, log-dets ``(B,)``.
 
     Args:
-        mask: bool tensor with the shape of one point, True where an entry passes unchanged.
-        conditioner: called as ``conditioner(mask * z, context)``; returns raw log-scales, then
-            shifts, along dimension 1: ``(B, 2 * d)`` for vectors, ``(B, 2 * C, H, W)`` for images.
+        mask: bool tensor with the shape of one point, True where an entry stays.
+        conditioner: called as ``conditioner(z[:, mask], context)``; returns raw log-scales, then shifts,
+            along dimension 1: ``(B, 2 * m)`` for m entries that move. With a mask of channels it sees
+            those that stay; with a mask of pixels it sees ``mask * z``, and m is their number C.
         bound: the largest absolute log-scale.
 
     Raises:
@@ -131,9 +180,9 @@ class AffineCoupling(_Coupling):
     Example:
         >>> import torch
         >>> from flowlib.nets import MLP
-        >>> layer = AffineCoupling(half_mask(2, 1), MLP(2, 4))
-        >>> layer(torch.tensor([[1.0, 2.0]]))[0]  # a new layer is the identity
-        tensor([[1., 2.]], grad_fn=<AddcmulBackward0>)
+        >>> layer = AffineCoupling(half_mask(3, 1), MLP(1, 2 * 2))
+        >>> layer(torch.tensor([[1.0, 2.0, 3.0]]))[0].tolist()  # a new layer is the identity
+        [[1.0, 2.0, 3.0]]
 
     Reference: Dinh, Sohl-Dickstein and Bengio, *Density Estimation Using Real NVP*, ICLR 2017,
     arXiv:1605.08803.
@@ -147,21 +196,19 @@ class AffineCoupling(_Coupling):
             raise ValueError(f"bound must be a positive finite number and came as {bound}.")
         self.bound = float(bound)
 
-    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        log_scale, shift = self._scale_and_shift(z, context)
-        return torch.addcmul(z * log_scale.exp(), shift, self.complement), sum_event(log_scale)
+    def generate(self, z: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        minus_s, t = self._minus_s_and_t(numbers)
+        s = -minus_s
+        return torch.addcmul(t, z, s.exp()), s
 
-    def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        log_scale, shift = self._scale_and_shift(x, context)
-        centred = torch.addcmul(x, shift, self.complement, value=-1)
-        return centred * torch.exp(-log_scale), -sum_event(log_scale)
+    def normalise(self, x: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        minus_s, t = self._minus_s_and_t(numbers)
+        return (x - t) * minus_s.exp(), minus_s
 
-    def _scale_and_shift(self, points: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The log-scale s, 0 under the mask, and the shift t."""
-        raw, shift = self._parameters_at(points, context).chunk(2, dim=1)
-        # tanh(a) = 2 σ(2a) - 1, and torch's sigmoid takes a tenth of the time of its tanh
-        log_scale = (torch.sigmoid(raw * (2 / self.bound)) - 0.5) * (2 * self.bound * self.complement)
-        return log_scale, shift
+    def _minus_s_and_t(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        raw, t = numbers.unbind(1)
+        # -tanh(a) = 1 - 2 σ(2a), and torch's sigmoid takes a tenth of the time of its tanh
+        return torch.rsub(torch.sigmoid(raw * (2 / self.bound)), self.bound, alpha=2 * self.bound), t
 
 
 class Permute(Bijection):
@@ -199,10 +246,10 @@ class Permute(Bijection):
         self.register_buffer("inverse_permutation", indices.argsort())
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self._reorder(z, self.permutation), z.new_zeros(len(z))
+        return self._reorder(z, self.permutation), z.new_zeros(z.shape[0])
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self._reorder(x, self.inverse_permutation), x.new_zeros(len(x))
+        return self._reorder(x, self.inverse_permutation), x.new_zeros(x.shape[0])
 
     def _reorder(self, points: Tensor, order: Tensor) -> Tensor:
         if points.shape[1] != len(order):
@@ -244,21 +291,21 @@ class Scale(Bijection):
         self.log_scale = nn.Parameter(torch.zeros(shape))
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return z * self.log_scale.exp(), self.log_scale.sum().expand(len(z))
+        return z * self.log_scale.exp(), self.log_scale.sum().expand(z.shape[0])
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return x * torch.exp(-self.log_scale), -self.log_scale.sum().expand(len(x))
+        return x * torch.exp(-self.log_scale), -self.log_scale.sum().expand(x.shape[0])
 
 
 def half_mask(d: int, r: int) -> Tensor:
     r"""The slides' mask: True for :math:`z_{\le r}`, the first ``r`` of ``d`` entries.
 
+    A coupling refuses a mask that leaves nothing to stay or nothing to move; so with the masks below.
+
     Example:
         >>> half_mask(4, 1)
         tensor([ True, False, False, False])
     """
-    if not 0 < r < d:
-        raise ValueError(f"r must leave an entry on each side, 1 ≤ r ≤ d - 1; it came as r={r} with d={d}.")
     return torch.arange(d) < r
 
 
@@ -269,9 +316,6 @@ def alternating_mask(d: int, parity: int = 0) -> Tensor:
         >>> alternating_mask(4, 1)
         tensor([False,  True, False,  True])
     """
-    _check_parity(parity)
-    if d < 2:
-        raise ValueError(f"A mask needs at least two entries, one to stay and one to move; d came as {d}.")
     return torch.arange(d) % 2 == parity
 
 
@@ -283,12 +327,9 @@ def checkerboard_mask(shape: Sequence[int], parity: int = 0) -> Tensor:
         tensor([[[1, 0, 1],
                  [0, 1, 0]]], dtype=torch.int32)
     """
-    _check_parity(parity)
-    channels, height, width = _image_shape(shape)
-    if height * width < 2:
-        raise ValueError(f"A checkerboard needs at least two pixels; shape came as {tuple(shape)}.")
+    channels, height, width = shape
     board = (torch.arange(height)[:, None] + torch.arange(width)) % 2 == parity
-    return board.expand(channels, height, width).clone()
+    return board.repeat(channels, 1, 1)
 
 
 def channel_mask(shape: Sequence[int], parity: int = 0) -> Tensor:
@@ -298,17 +339,35 @@ def channel_mask(shape: Sequence[int], parity: int = 0) -> Tensor:
         >>> channel_mask((3, 1, 1)).flatten()
         tensor([ True, False, False])
     """
-    _check_parity(parity)
-    channels, height, width = _image_shape(shape)
-    if channels < 2:
-        raise ValueError(f"A channel mask needs at least two channels; shape came as {tuple(shape)}.")
-    first = torch.arange(channels) < channels // 2
-    half = first if parity == 0 else ~first
-    return half[:, None, None].expand(channels, height, width).clone()
+    channels, height, width = shape
+    first_half = torch.arange(channels) < channels // 2
+    return (first_half != parity)[:, None, None].repeat(1, height, width)
 
 
-def _broadcasts(mask: Sequence[int], event: Sequence[int]) -> bool:
-    return len(mask) == len(event) and all(m in (1, n) for m, n in zip(mask, event, strict=True))
+def conditioner_sizes(mask: Tensor, outputs: int) -> tuple[int, int]:
+    """How many entries or channels a coupling's network sees, and how many it returns.
+
+    Args:
+        mask: the coupling's mask.
+        outputs: how many numbers the coupling takes for each entry that moves: 1 if it adds, 2 if it
+            is affine, 3K − 1 for a spline of K bins.
+
+    Example:
+        >>> conditioner_sizes(half_mask(5, 2), outputs=2)
+        (2, 6)
+        >>> conditioner_sizes(checkerboard_mask((3, 4, 4)), outputs=2)  # a mask of pixels keeps all channels
+        (3, 6)
+    """
+    stays = _along_dimension_1(mask)
+    if stays is None:
+        return len(mask), outputs * len(mask)
+    return int(stays.sum()), outputs * int((~stays).sum())
+
+
+def _along_dimension_1(mask: Tensor) -> Tensor | None:
+    """The mask of entries or channels, or None if it differs from pixel to pixel."""
+    rows = mask.reshape(len(mask), -1)
+    return rows[:, 0] if bool((rows == rows[:, :1]).all()) else None
 
 
 def _check_parity(parity: int) -> None:
@@ -331,5 +390,6 @@ __all__ = [
     "alternating_mask",
     "channel_mask",
     "checkerboard_mask",
+    "conditioner_sizes",
     "half_mask",
 ]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from flowlib.bijection import Bijection, Compose, Inverse, draws, on_the_run, sum_event, values_can_be_read
-from flowlib.layers.coupling import AffineCoupling, alternating_mask, checkerboard_mask
+from flowlib.layers.coupling import AffineCoupling, alternating_mask, checkerboard_mask, conditioner_sizes
 from flowlib.nets import MLP, ConvNet
 
 
@@ -151,11 +151,11 @@ class VariationalDequantize(Dequantize):
         shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
         if len(shape) not in (1, 3):
             raise ValueError(f"event_shape must be (d,) or (C, H, W) and came as {shape}.")
-        network, entries = (MLP if len(shape) == 1 else ConvNet), shape[0]
-        couplings = []
+        network, couplings = (MLP if len(shape) == 1 else ConvNet), []
         for k in range(layers):
-            mask = alternating_mask(entries, k % 2) if len(shape) == 1 else checkerboard_mask(shape, k % 2)
-            net = network(2 * entries, 2 * entries, hidden, context_features)
+            mask = alternating_mask(*shape, k % 2) if len(shape) == 1 else checkerboard_mask(shape, k % 2)
+            seen, outputs = conditioner_sizes(mask, 2)
+            net = network(seen + shape[0], outputs, hidden, context_features)
             couplings.append(AffineCoupling(mask, _Beside(net, levels)))
         self.h = Compose([Inverse(Logit()), *couplings, Logit()])
 

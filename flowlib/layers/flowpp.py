@@ -208,9 +208,9 @@ class MixtureCoupling(_Coupling):
 
     Args:
         mask: bool tensor with the shape of one point, True where an entry passes unchanged.
-        conditioner: called as ``conditioner(mask * z, context)``; returns 2 + 3K numbers for each
-            entry along dimension 1, ``(B, (2 + 3 * K) * d)``: a for every entry, then b, then the
-            logits of π, the means and the log-scales.
+        conditioner: sees what it sees in an :class:`~flowlib.layers.coupling.AffineCoupling`; returns
+            2 + 3K numbers for each of the m entries that move, ``(B, (2 + 3 * K) * m)``: a for every
+            entry, then b, then the logits of π, the means and the log-scales.
         components: the number K of logistics.
         bound: the largest absolute value of a and of each log-scale.
         reach: the largest absolute mean; bring the data there.
@@ -225,7 +225,7 @@ class MixtureCoupling(_Coupling):
         >>> import torch
         >>> from flowlib.layers.coupling import half_mask
         >>> from flowlib.nets import MLP
-        >>> layer = MixtureCoupling(half_mask(2, 1), MLP(2, 2 * 26), components=8)
+        >>> layer = MixtureCoupling(half_mask(2, 1), MLP(1, 26), components=8)
         >>> layer(torch.tensor([[1.0, 2.0]]))[0].tolist()  # a new layer is the identity
         [[1.0, 2.0]]
 
@@ -233,7 +233,6 @@ class MixtureCoupling(_Coupling):
     Dequantization and Architecture Design*, ICML 2019, arXiv:1902.00275.
     """
 
-    moving: Tensor
     factors: Tensor
 
     def __init__(
@@ -252,38 +251,27 @@ class MixtureCoupling(_Coupling):
                 raise ValueError(f"{name} must be a positive finite number and came as {value}.")
         self.components, self.bound, self.reach = components, float(bound), float(reach)
         self.outputs = 2 + 3 * components
-        self.register_buffer("moving", (~mask).flatten().nonzero().flatten())
         factors = torch.arange(1, components + 1, dtype=torch.get_default_dtype()) / components
-        self.register_buffer("factors", factors[:, None, None], persistent=False)
+        self.register_buffer("factors", factors, persistent=False)
 
-    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        log_scale, shift, mixture = self._curves(z, context)
-        entries = z.flatten(1)
-        level = (entries.index_select(1, self.moving) - shift) * torch.exp(-log_scale)
-        x = solve_mixture_logit(level, *mixture)
-        log_slope = mixture_logit(x, *mixture)[1]
-        return entries.index_copy(1, self.moving, x).reshape(z.shape), -(log_slope + log_scale).sum(1)
+    def generate(self, z: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        log_scale, shift, mixture = self._curves(numbers)
+        x = solve_mixture_logit((z - shift) * torch.exp(-log_scale), *mixture)
+        return x, -(mixture_logit(x, *mixture)[1] + log_scale)
 
-    def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        log_scale, shift, mixture = self._curves(x, context)
-        entries = x.flatten(1)
-        level, log_slope = mixture_logit(entries.index_select(1, self.moving), *mixture)
-        z = torch.addcmul(shift, level, log_scale.exp())
-        return entries.index_copy(1, self.moving, z).reshape(x.shape), (log_slope + log_scale).sum(1)
+    def normalise(self, x: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        log_scale, shift, mixture = self._curves(numbers)
+        level, log_slope = mixture_logit(x, *mixture)
+        return torch.addcmul(shift, level, log_scale.exp()), log_slope + log_scale
 
-    def _curves(self, points: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """The scale a, the shift b and the mixture of every moving entry; the others cost nothing."""
-        if points.shape[1:] != self.mask.shape:
-            raise ValueError(
-                f"The points have shape {tuple(points.shape)} and the mask {tuple(self.mask.shape)}; "
-                "the mask of a mixture coupling must have the shape of one point."
-            )
-        raw = self._parameters_at(points, context).unflatten(1, (self.outputs, points.shape[1]))
-        raw = raw.flatten(2).movedim(1, 0).index_select(2, self.moving)
-        scale, shift, logits, mean, log_scale = raw.split([1, 1, *[self.components] * 3])
+    def _curves(self, numbers: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """The scale a, the shift b and the mixture of every moving entry."""
+        parts = numbers.movedim(1, 0).split([1, 1, *[self.components] * 3])
+        scale, shift, logits, mean, log_scale = parts
+        factors = self.factors.reshape(-1, *[1] * (mean.dim() - 1))
         mixture = (
             torch.log_softmax(logits, 0),
-            _soft(self.factors * mean, self.reach),
+            _soft(factors * mean, self.reach),
             _soft(log_scale, self.bound),
         )
         return _soft(scale[0], self.bound), shift[0], mixture

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
-from flowlib.bijection import Bijection, sum_event
+from flowlib.bijection import Bijection
+from flowlib.layers.coupling import AffineCoupling, half_mask
 
 
 class Convolution1x1(Bijection):
@@ -240,8 +241,8 @@ def _moments(rows: Tensor) -> tuple[int, Tensor, Tensor]:
     return count, mean, variance.sqrt()
 
 
-class ChannelCoupling(Bijection):
-    r"""An affine coupling of channels: the first half passes, and moves the second.
+class ChannelCoupling(AffineCoupling):
+    r"""An affine coupling of channels: the first half stays, and moves the second.
 
     .. math::
         \text{forward:}\quad & x_a = z_a, \quad x_b = z_b \odot e^{s(z_a)} + t(z_a), \quad
@@ -249,9 +250,7 @@ class ChannelCoupling(Bijection):
         \text{inverse:}\quad & z_a = x_a, \quad z_b = \bigl(x_b - t(x_a)\bigr) \odot e^{-s(x_a)}, \quad
         \log|\det| = -\textstyle\sum s(x_a)
 
-    The map is :class:`~flowlib.layers.coupling.AffineCoupling` with
-    :func:`~flowlib.layers.coupling.channel_mask`, but the conditioner sees and moves half the channels
-    instead of all of them, half of them masked. The log-scale is bounded as there.
+    It is :class:`~flowlib.layers.coupling.AffineCoupling` with a mask of channels, for images of any size.
 
     Read with :math:`z_b = \varepsilon` it is Glow's learned split prior,
     :math:`x_b \sim \mathcal N\bigl(t(x_a), e^{2 s(x_a)}\bigr)`: what is factored out is normal, given
@@ -260,7 +259,7 @@ class ChannelCoupling(Bijection):
     Shapes: points ``(B, C, *pixels)`` or ``(B, d)``, log-dets ``(B,)``.
 
     Args:
-        channels: the number C of channels, 2 or more; the first ⌊C/2⌋ pass.
+        channels: the number C of channels, 2 or more; the first ⌊C/2⌋ stay.
         conditioner: called as ``conditioner(z_a, context)``; returns raw log-scales, then shifts,
             along dimension 1, one of each for every channel that moves.
         bound: the largest absolute log-scale.
@@ -277,30 +276,7 @@ class ChannelCoupling(Bijection):
     """
 
     def __init__(self, channels: int, conditioner: Callable[..., Tensor], bound: float = 2.0) -> None:
-        super().__init__()
-        if channels < 2:
-            raise ValueError(
-                f"A coupling of channels needs at least two of them; channels came as {channels}."
-            )
-        if not 0 < bound < float("inf"):
-            raise ValueError(f"bound must be a positive finite number and came as {bound}.")
-        self.sizes = [channels // 2, channels - channels // 2]
-        self.conditioner = conditioner
-        self.bound = float(bound)
-
-    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        kept, moved = z.split(self.sizes, dim=1)
-        log_scale, shift = self._scale_and_shift(kept, context)
-        return torch.cat([kept, torch.addcmul(shift, moved, log_scale.exp())], 1), sum_event(log_scale)
-
-    def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        kept, moved = x.split(self.sizes, dim=1)
-        log_scale, shift = self._scale_and_shift(kept, context)
-        return torch.cat([kept, (moved - shift) * torch.exp(-log_scale)], 1), -sum_event(log_scale)
-
-    def _scale_and_shift(self, kept: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        raw, shift = self.conditioner(kept, context).split(self.sizes[1], dim=1)
-        return torch.tanh(raw / self.bound) * self.bound, shift
+        super().__init__(half_mask(channels, channels // 2), conditioner, bound)
 
 
 __all__ = ["ActNorm", "ChannelCoupling", "Convolution1x1", "ConvolutionLU"]

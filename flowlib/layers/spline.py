@@ -194,9 +194,9 @@ class SplineCoupling(_Coupling):
     r"""A coupling that moves each entry along a spline of its own.
 
     .. math::
-        x_i &= z_i \ \text{where the mask } m \text{ is True}, \\
-        x_i &= g\bigl(z_i;\ \text{knots}_i(m \odot z)\bigr) \ \text{elsewhere}, \\
-        \log|\det| &= \sum_{i:\, m_i = 0} \log g'(z_i)
+        x_{\le r} &= z_{\le r}, \\
+        x_i &= g\bigl(z_i;\ \text{knots}_i(z_{\le r})\bigr) \quad (i > r), \\
+        \log|\det| &= \textstyle\sum_{i > r} \log g'(z_i)
 
     with :math:`g` of :func:`rational_quadratic` through the knots of
     :func:`spline_knots`. The box is mapped onto itself, so points inside meet
@@ -207,12 +207,13 @@ class SplineCoupling(_Coupling):
     all weights three times their usual size stretch distances 2,600 times on the way back. Rounding
     :math:`x` once to float32 then costs 2e-3, whatever inverts it; the whole round trip costs 5e-3.
 
-    Shapes: points ``(B, *event)``, log-dets ``(B,)``.
+    Shapes: points ``(B, d)`` or ``(B, C, H, W)``, log-dets ``(B,)``.
 
     Args:
-        mask: bool tensor with the shape of one point, True where an entry passes unchanged.
-        conditioner: called as ``conditioner(mask * z, context)``; returns 3K − 1 numbers for each
-            entry along dimension 1, ``(B, (3 * K - 1) * d)``: the first for every entry, then the second, …
+        mask: bool tensor with the shape of one point, True where an entry stays.
+        conditioner: sees what it sees in an :class:`~flowlib.layers.coupling.AffineCoupling`; returns
+            3K − 1 numbers for each of the m entries that move, ``(B, (3 * K - 1) * m)``: the first for
+            every entry, then the second, …
         bins: the number K of pieces of each spline.
         box: B, half the side of the box in which points move.
 
@@ -225,40 +226,24 @@ class SplineCoupling(_Coupling):
         >>> import torch
         >>> from flowlib.layers.coupling import half_mask
         >>> from flowlib.nets import MLP
-        >>> layer = SplineCoupling(half_mask(2, 1), MLP(2, 2 * 23), bins=8)
+        >>> layer = SplineCoupling(half_mask(2, 1), MLP(1, 23), bins=8)
         >>> layer(torch.tensor([[1.0, 2.0]]))[0].tolist()  # a new layer is the identity
         [[1.0, 2.0]]
 
     Reference: Durkan et al., *Neural Spline Flows*, NeurIPS 2019, arXiv:1906.04032.
     """
 
-    moving: Tensor
-
     def __init__(
         self, mask: Tensor, conditioner: Callable[..., Tensor], bins: int = 8, box: float = 4.0
     ) -> None:
         super().__init__(mask, conditioner)
         self.outputs, self.box = _spline_outputs(bins, box), float(box)
-        self.register_buffer("moving", (~mask).flatten().nonzero().flatten())
 
-    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self._move(rational_quadratic, z, context)
+    def generate(self, z: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        return rational_quadratic(z, spline_knots(numbers.movedim(1, 0), self.box))
 
-    def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self._move(inverse_rational_quadratic, x, context)
-
-    def _move(self, curve: Callable, points: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Send the entries outside the mask along their splines; the others cost nothing."""
-        if points.shape[1:] != self.mask.shape:
-            raise ValueError(
-                f"The points have shape {tuple(points.shape)} and the mask {tuple(self.mask.shape)}; "
-                "the mask of a spline coupling must have the shape of one point."
-            )
-        raw = self._parameters_at(points, context).unflatten(1, (self.outputs, points.shape[1]))
-        raw = raw.flatten(2).movedim(1, 0).index_select(2, self.moving)
-        entries = points.flatten(1)
-        moved, log_slope = curve(entries.index_select(1, self.moving), spline_knots(raw, self.box))
-        return entries.index_copy(1, self.moving, moved).reshape(points.shape), log_slope.sum(1)
+    def normalise(self, x: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        return inverse_rational_quadratic(x, spline_knots(numbers.movedim(1, 0), self.box))
 
 
 class SplineAutoregressive(Autoregressive):

@@ -131,7 +131,7 @@ def coupling_layer(a: float, k: float, c: float) -> AffineCoupling:
     def conditioner(z: Tensor, context: Tensor | None) -> Tensor:
         raw = bound * torch.atanh(a * torch.tanh(k * z[:, :1]) / bound)
         shift = c * torch.sin(z[:, :1])
-        return torch.cat([raw, raw, shift, shift], 1)
+        return torch.cat([raw, shift], 1)
 
     return AffineCoupling(half_mask(2, 1), conditioner, bound)
 

@@ -35,7 +35,7 @@ def mixtures(n: int, dtype: torch.dtype = torch.float64, weights: float = 1.0) -
 
 
 def coupling(dtype: torch.dtype = torch.float64) -> MixtureCoupling:
-    return MixtureCoupling(half_mask(5, 2), MLP(5, 5 * (2 + 3 * K), (16,)), K).to(dtype)
+    return MixtureCoupling(half_mask(5, 2), MLP(2, 3 * (2 + 3 * K), (16,)), K).to(dtype)
 
 
 def randomised(module: torch.nn.Module) -> torch.nn.Module:
@@ -171,8 +171,7 @@ def test_nan_is_handed_on_and_what_cannot_be_solved_is_an_error(monkeypatch):
 
 def test_the_layer_is_its_docstrings_formula():
     layer, x = randomised(coupling()), numbers(6, 5, seed=9)
-    kept = torch.cat([x[:, :2], torch.zeros(6, 3).double()], 1)
-    raw = layer.conditioner(kept, None).reshape(6, 2 + 3 * K, 5)[:, :, 2:]
+    raw = layer.conditioner(x[:, :2], None).reshape(6, 2 + 3 * K, 3)
     scale, shift = torch.tanh(raw[:, 0]), raw[:, 1]
     logits, mean, log_scale = raw[:, 2:].split(K, 1)
     parts = (torch.arange(1, K + 1) / K).double()[:, None]
@@ -208,7 +207,8 @@ def test_components_that_start_equal_part_as_soon_as_they_learn():
         optimiser.zero_grad()
         (z.square().sum(1) / 2 - log_det).mean().backward()
         optimiser.step()
-    means = layer._curves(x, None)[2][1].detach()
+    raw = layer.conditioner(x[:, :2], None).unflatten(1, (2 + 3 * K, 3))
+    means = layer._curves(raw)[2][1].detach()
     gaps = means.sort(0).values.diff(dim=0)
     assert gaps.min(0).values.median() > 1e-4
 
@@ -272,14 +272,10 @@ def test_the_context_reaches_each_image_of_its_own():
 @pytest.mark.parametrize(
     ("build", "says"),
     [
-        (lambda: MixtureCoupling(half_mask(2, 1), MLP(2, 4), 0), "components must be a whole number, 1 or"),
-        (lambda: MixtureCoupling(half_mask(2, 1), MLP(2, 4), bound=0), "bound must be a positive finite"),
-        (lambda: MixtureCoupling(half_mask(2, 1), MLP(2, 4), reach=math.inf), "reach must be a positive"),
-        (lambda: MixtureCoupling(half_mask(2, 1), MLP(2, 4))(torch.ones(1, 2)), r"needs \(1, 52\)"),
-        (
-            lambda: MixtureCoupling(half_mask(2, 1)[:, None, None], MLP(2, 4))(torch.ones(1, 2, 3, 3)),
-            r"mask \(2, 1, 1\); the mask of a mixture coupling must have the shape of one point",
-        ),
+        (lambda: MixtureCoupling(half_mask(2, 1), MLP(1, 2), 0), "components must be a whole number, 1 or"),
+        (lambda: MixtureCoupling(half_mask(2, 1), MLP(1, 2), bound=0), "bound must be a positive finite"),
+        (lambda: MixtureCoupling(half_mask(2, 1), MLP(1, 2), reach=math.inf), "reach must be a positive"),
+        (lambda: MixtureCoupling(half_mask(2, 1), MLP(1, 2))(torch.ones(1, 2)), r"needs \(1, 26\)"),
         (
             lambda: AttentionNet((1, 4, 4), 2, (8, 16)),
             "hidden must give one width .* came as \\(8, 16\\) and 4",

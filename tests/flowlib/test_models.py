@@ -289,9 +289,11 @@ def test_a_coupling_is_triangular_once_ordered_by_its_mask(case):
     for layer, u in case.steps(z, context):
         if not hasattr(layer, "mask"):
             continue
-        order = layer.mask.flatten().argsort(descending=True, stable=True)
+        mask = layer.mask.reshape(-1, *[1] * (u.dim() - 2)) if layer.mask.dim() == 1 else layer.mask
+        mask = mask.expand(u.shape[1:]).flatten()
+        order = mask.argsort(descending=True, stable=True)
         ordered = jacobians(layer, u, context)[:, order][:, :, order]
-        r = int(layer.mask.sum())
+        r = int(mask.sum())
         assert torch.equal(ordered, ordered.tril())
         assert torch.equal(ordered[:, :r, :r], torch.eye(r).to(ordered).expand_as(ordered[:, :r, :r]))
         assert torch.equal(ordered[:, r:, r:].tril(-1), torch.zeros_like(ordered[:, r:, r:]))

@@ -208,7 +208,7 @@ def test_refined_details_follow_their_density():
     flow = WaveletFlow((1, 2, 2), scales=1, layers=2, hidden=(4,)).eval()
     coupling = list(flow.scale(1).bijection)[1]  # the first moves d² alone
     with torch.no_grad():
-        coupling.conditioner.last[1].bias[[2, 6]] = torch.tensor([math.atanh(0.25) * 2, 1.5])
+        coupling.conditioner.last[1].bias[:] = torch.tensor([math.atanh(0.25) * 2, 1.5])
     fine = flow.refine(torch.full((20000, 1, 1, 1), 7.0), generator=torch.Generator().manual_seed(0))
     bands = Haar()(fine)[0].flatten(1)
     error = 5 / 20000**0.5
