@@ -7,7 +7,7 @@ the log-volume change that the change-of-variables formula needs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -136,4 +136,16 @@ def values_can_be_read() -> bool:
     return not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active())
 
 
-__all__ = ["Bijection", "Compose", "Inverse", "sum_event", "values_can_be_read"]
+def on_the_run(layer: nn.Module, points: Tensor) -> bool:
+    """Whether a layer trains on a GPU, which runs ahead of Python: a look at values would stall it."""
+    return layer.training and points.device.type != "cpu"
+
+
+def draws(layer: nn.Module, sampler: Callable[..., Tensor], shape: Sequence[int], like: Tensor) -> Tensor:
+    """Random numbers for a layer: of the CPU in float64, as the bases' are, or of the GPU it trains on."""
+    if on_the_run(layer, like):
+        return sampler(shape, dtype=like.dtype, device=like.device)
+    return sampler(shape, dtype=torch.float64, device="cpu").to(like)
+
+
+__all__ = ["Bijection", "Compose", "Inverse", "draws", "on_the_run", "sum_event", "values_can_be_read"]

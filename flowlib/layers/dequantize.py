@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
 
-from flowlib.bijection import Bijection, Compose, Inverse, sum_event
+from flowlib.bijection import Bijection, Compose, Inverse, draws, on_the_run, sum_event, values_can_be_read
 from flowlib.layers.coupling import AffineCoupling, alternating_mask, checkerboard_mask, conditioner_sizes
 from flowlib.nets import MLP, ConvNet
 
@@ -37,8 +38,12 @@ class Dequantize(Bijection):
 
     where :math:`p(z)` is the density of the layers below. The log-determinant is that of the scaling
     by L: rounding has none. So ``is_exact`` is False, and ``log_prob`` differs from call to call. The
-    draws come from torch's global generator on the CPU: one seed gives the same on every device. They
-    keep a few roundings away from a cell's edges, so that ``forward`` always gives the integer back.
+    draws come from torch's global generator on the CPU: one seed gives the same on every device. Only in
+    train mode on a GPU, which would have to wait for them, do they come from its own. They keep a few
+    roundings away from a cell's edges, so that ``forward`` always gives the integer back.
+
+    There, and in ``torch.compile`` and ``torch.func``, the layer does not look at values either: a point
+    with anything but levels becomes NaN, and its density with it.
 
     Shapes: points ``(B, *event)``, whole numbers held as floats; log-dets ``(B,)``.
 
@@ -47,7 +52,8 @@ class Dequantize(Bijection):
 
     Raises:
         ValueError: if ``levels`` is not a whole number, 2 or more; from ``inverse``, if a point holds
-            anything but 0, 1, …, L−1.
+            anything but 0, 1, …, L−1; from both directions, if the dtype is too coarse for so many levels,
+            as bfloat16 is for 256.
 
     Example:
         >>> import torch
@@ -67,38 +73,38 @@ class Dequantize(Bijection):
         if not isinstance(levels, int) or levels < 2:
             raise ValueError(f"levels must be a whole number, 2 or more, and came as {levels!r}.")
         self.levels = levels
+        self.h = Compose([])  # from uniform draws to u; the identity
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         x = (z * self.levels).floor().clamp(0, self.levels - 1)
-        log_q = self._log_q(self._inside(z * self.levels - x), x, context)
-        return x, z[0:1].numel() * math.log(self.levels) + log_q
+        seen: Any = (x, context)
+        _, log_q = self.h.inverse(self._inside(z * self.levels - x), seen)
+        return x, z.shape[1:].numel() * math.log(self.levels) + log_q
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        if not torch.compiler.is_compiling():  # a look at the values would break the graph
-            self._check(x)
-        u, log_q = self._draw(x, context)
-        z = (x + self._inside(u)) / self.levels
-        return z, -x[0:1].numel() * math.log(self.levels) - log_q
-
-    def _draw(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        r"""Draw :math:`u`; return it with :math:`\log q(u \mid x)`."""
-        return _uniform(x), x.new_zeros(len(x))
-
-    def _log_q(self, u: Tensor, x: Tensor, context: Tensor | None) -> Tensor:
-        return x.new_zeros(len(x))
+        wrong = x != x.floor().clamp(0, self.levels - 1)
+        if _looking(self, x) and wrong.any():
+            raise ValueError(
+                f"{type(self).__name__} takes the whole numbers 0, 1, …, {self.levels - 1}, held as floats, "
+                f"and the points hold {float(x[wrong][0]):g}; give levels=… as many as there are, or leave "
+                "the layer out for continuous data."
+            )
+        seen: Any = (x, context)
+        eps = torch.finfo(x.dtype).eps
+        u_0 = draws(self, torch.rand, x.shape, x).clamp(eps, 1 - eps)
+        u, minus_log_q = self.h(u_0, seen)
+        z = ((x + self._inside(u)) / self.levels).masked_fill(wrong, math.nan)
+        return z, minus_log_q - x.shape[1:].numel() * math.log(self.levels)
 
     def _inside(self, u: Tensor) -> Tensor:
         margin = 2 * self.levels * torch.finfo(u.dtype).eps
-        return u.clamp(margin, 1 - margin)
-
-    def _check(self, x: Tensor) -> None:
-        bad = ~((x == x.round()) & (x >= 0) & (x < self.levels))
-        if bad.any():
+        if margin > 0.1:
             raise ValueError(
-                f"{type(self).__name__} takes the whole numbers 0, 1, …, {self.levels - 1}, held as floats, "
-                f"and the points hold {float(x[bad][0]):g}; give levels=… as many as there are, or leave the "
-                "layer out for continuous data."
+                f"{type(self).__name__} with {self.levels} levels cannot compute in {u.dtype}, which is too "
+                "coarse to hold a level and its noise together: take points and flow in float32, and let "
+                "the networks alone be coarse, as fit(…, bfloat16=True) does."
             )
+        return u.clamp(margin, 1 - margin)
 
 
 class VariationalDequantize(Dequantize):
@@ -145,37 +151,25 @@ class VariationalDequantize(Dequantize):
         shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
         if len(shape) not in (1, 3):
             raise ValueError(f"event_shape must be (d,) or (C, H, W) and came as {shape}.")
-        network, entries = (MLP if len(shape) == 1 else ConvNet), shape[0]
-        couplings = []
+        network, couplings = (MLP if len(shape) == 1 else ConvNet), []
         for k in range(layers):
-            mask = alternating_mask(entries, k % 2) if len(shape) == 1 else checkerboard_mask(shape, k % 2)
+            mask = alternating_mask(*shape, k % 2) if len(shape) == 1 else checkerboard_mask(shape, k % 2)
             seen, outputs = conditioner_sizes(mask, 2)
-            net = network(seen + entries, outputs, hidden, context_features)
-            couplings.append(AffineCoupling(mask, _Beside(net)))
+            net = network(seen + shape[0], outputs, hidden, context_features)
+            couplings.append(AffineCoupling(mask, _Beside(net, levels)))
         self.h = Compose([Inverse(Logit()), *couplings, Logit()])
-
-    def _draw(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        u, log_det = self.h(_uniform(x), self._seen(x, context))
-        return u, -log_det
-
-    def _log_q(self, u: Tensor, x: Tensor, context: Tensor | None) -> Tensor:
-        return self.h.inverse(u, self._seen(x, context))[1]
-
-    def _seen(self, x: Tensor, context: Tensor | None) -> Any:
-        """What the couplings get as context: the integers on [-1, 1], as networks like them, and the rest."""
-        return 2 * x / (self.levels - 1) - 1, context
 
 
 class _Beside(nn.Module):
-    """A conditioner that sees, beside the masked point, the integers that come in its context."""
+    """A conditioner that sees, beside a part of u, the integers, on [-1, 1] as networks like them."""
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: nn.Module, levels: int) -> None:
         super().__init__()
-        self.net = net
+        self.net, self.levels = net, levels
 
-    def forward(self, points: Tensor, context: tuple[Tensor, Tensor | None]) -> Tensor:
+    def forward(self, part: Tensor, context: tuple[Tensor, Tensor | None]) -> Tensor:
         x, rows = context
-        return self.net(torch.cat([points, x], 1), rows)
+        return self.net(torch.cat([part, 2 * x / (self.levels - 1) - 1], 1), rows)
 
 
 class Logit(Bijection):
@@ -197,7 +191,8 @@ class Logit(Bijection):
         alpha: how much the interval is shrunk at each end, 0 ≤ α < 1/2.
 
     Raises:
-        ValueError: if ``alpha`` is out of range; from ``inverse``, if a point is not in the interval.
+        ValueError: if ``alpha`` is out of range; from ``inverse``, if a point is not in the interval. Where
+            :class:`Dequantize` cannot look, its density is NaN.
 
     Example:
         >>> import torch
@@ -217,13 +212,12 @@ class Logit(Bijection):
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         x = (torch.sigmoid(z) - self.alpha) / (1 - 2 * self.alpha)
-        far = z.abs()
-        log_slope = -far - 2 * torch.log1p(torch.exp(-far))  # log σ(z) + log σ(-z), both tails exact
-        return x, sum_event(log_slope - math.log1p(-2 * self.alpha))
+        log_slope = logsigmoid(z) + logsigmoid(-z) - math.log1p(-2 * self.alpha)
+        return x, sum_event(log_slope)
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         y = self.alpha + (1 - 2 * self.alpha) * x
-        if not torch.compiler.is_compiling() and not ((y > 0) & (y < 1)).all():
+        if _looking(self, x) and not ((y > 0) & (y < 1)).all():
             edge = self.alpha / (1 - 2 * self.alpha)
             raise ValueError(
                 f"Logit({self.alpha:g}) takes points between {-edge:.4g} and {1 + edge:.4g}, and they reach "
@@ -268,11 +262,8 @@ def levels_of(flow: nn.Module) -> int | None:
     return next((module.levels for module in flow.modules() if isinstance(module, Dequantize)), None)
 
 
-def _uniform(x: Tensor) -> Tensor:
-    """Draws in (0, 1), one for each entry, made on the CPU in float64 as those of the bases are."""
-    u = torch.rand(x.shape, dtype=torch.float64, device="cpu").to(x)
-    eps = torch.finfo(x.dtype).eps
-    return u.clamp(eps, 1 - eps)
+def _looking(layer: nn.Module, points: Tensor) -> bool:
+    return values_can_be_read() and not on_the_run(layer, points)
 
 
 __all__ = ["Dequantize", "Logit", "VariationalDequantize", "bits_per_dim", "levels_of"]

@@ -1,8 +1,7 @@
 r"""Glow's flow step: normalise each channel, mix the channels, move half of them by the other half.
 
-Here are the first and the last of the three; the mixing is in ``convolution.py``, and the multi-scale
-stack of steps in ``multiscale.py``. The paper writes the normalising direction, data to latents,
-which here is ``inverse``.
+The multi-scale stack of steps is in ``multiscale.py``. The paper writes the normalising direction, data
+to latents, which here is ``inverse``.
 """
 
 from __future__ import annotations
@@ -13,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
-from flowlib.bijection import Bijection, sum_event
+from flowlib.bijection import Bijection
+from flowlib.layers.coupling import AffineCoupling, half_mask
 
 
 class Convolution1x1(Bijection):
@@ -50,11 +50,11 @@ class Convolution1x1(Bijection):
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         log_det = -_pixels(z) * torch.linalg.slogdet(self.weight)[1]
-        return _at_pixels(lambda c: torch.linalg.solve(self.weight, c), z), log_det.expand(len(z))
+        return _mix(torch.linalg.inv(self.weight), z), log_det.expand(z.shape[0])
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         log_det = _pixels(x) * torch.linalg.slogdet(self.weight)[1]
-        return _mix(self.weight, x), log_det.expand(len(x))
+        return _mix(self.weight, x), log_det.expand(x.shape[0])
 
 
 class ConvolutionLU(Bijection):
@@ -85,12 +85,14 @@ class ConvolutionLU(Bijection):
 
     permutation: Tensor
     sign: Tensor
+    identity: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         P, L, U = (t.to(torch.get_default_dtype()) for t in torch.linalg.lu(_random_orthogonal(channels)))
         self.register_buffer("permutation", P)
         self.register_buffer("sign", U.diagonal().sign())
+        self.register_buffer("identity", torch.eye(channels), persistent=False)
         self.lower = nn.Parameter(L.tril(-1))
         self.upper = nn.Parameter(U.triu(1))
         self.log_diagonal = nn.Parameter(U.diagonal().abs().log())
@@ -98,7 +100,7 @@ class ConvolutionLU(Bijection):
     @property
     def L(self) -> Tensor:
         """The lower triangle, with ones on its diagonal."""
-        return self.lower.tril(-1) + torch.eye(len(self.lower)).to(self.lower)
+        return self.lower.tril(-1) + self.identity
 
     @property
     def U(self) -> Tensor:
@@ -111,15 +113,12 @@ class ConvolutionLU(Bijection):
         return self.permutation @ self.L @ self.U
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        def solve(columns: Tensor) -> Tensor:
-            columns = self.permutation.T @ columns
-            columns = torch.linalg.solve_triangular(self.L, columns, upper=False, unitriangular=True)
-            return torch.linalg.solve_triangular(self.U, columns, upper=True)
-
-        return _at_pixels(solve, z), (-_pixels(z) * self.log_diagonal.sum()).expand(len(z))
+        half = torch.linalg.solve_triangular(self.L, self.permutation.T, upper=False, unitriangular=True)
+        inverse = torch.linalg.solve_triangular(self.U, half, upper=True)
+        return _mix(inverse, z), (-_pixels(z) * self.log_diagonal.sum()).expand(z.shape[0])
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return _mix(self.weight, x), (_pixels(x) * self.log_diagonal.sum()).expand(len(x))
+        return _mix(self.weight, x), (_pixels(x) * self.log_diagonal.sum()).expand(x.shape[0])
 
 
 def _random_orthogonal(channels: int) -> Tensor:
@@ -133,17 +132,13 @@ def _pixels(points: Tensor) -> int:
 
 
 def _mix(matrix: Tensor, points: Tensor) -> Tensor:
-    """Multiply the channels at every pixel by a matrix."""
-    if points.dim() == 4:
-        return nn.functional.conv2d(points, matrix[:, :, None, None])
-    return _at_pixels(lambda columns: matrix @ columns, points)
+    """Multiply the channels at every pixel by a matrix.
 
-
-def _at_pixels(function: Callable[[Tensor], Tensor], points: Tensor) -> Tensor:
-    """Apply a map of columns ``(C, N)`` to the channels at all pixels of all points."""
-    channels_first = points.movedim(1, 0)
-    columns = function(channels_first.reshape(len(channels_first), -1))
-    return columns.reshape(channels_first.shape).movedim(0, 1)
+    As a product of matrices: the convolution of 1×1 that it is would pass the points through TF32, with ten
+    bits of mantissa, which is how a GPU computes convolutions unless told otherwise.
+    """
+    columns = points.unsqueeze(-1).flatten(2)  # (B, C, pixels), also of vectors
+    return (matrix.expand(points.shape[0], -1, -1) @ columns).view(points.shape)
 
 
 class ActNorm(Bijection):
@@ -194,35 +189,28 @@ class ActNorm(Bijection):
         if self.training and self._waiting and torch.is_grad_enabled():
             self._start(z, generating=True)
         shift, log_scale, pixels = self._for(z)
-        return torch.addcmul(shift, z, log_scale.exp()), (pixels * self.log_scale.sum()).expand(len(z))
+        return torch.addcmul(shift, z, log_scale.exp()), (pixels * log_scale.sum()).expand(z.shape[0])
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         if self.training and self._waiting:
             self._start(x, generating=False)
         shift, log_scale, pixels = self._for(x)
-        return (x - shift) * torch.exp(-log_scale), (-pixels * self.log_scale.sum()).expand(len(x))
+        return (x - shift) * torch.exp(-log_scale), (-pixels * log_scale.sum()).expand(x.shape[0])
 
     def _for(self, points: Tensor) -> tuple[Tensor, Tensor, int]:
         """Shift and log-scale in a shape that broadcasts, and how many entries share each of them."""
-        event, own = points.shape[1:], self.log_scale.shape
-        if event[: len(own)] != own:
-            raise ValueError(
-                f"The points have shape {tuple(points.shape)} and this ActNorm was built for {tuple(own)}: "
-                "the sizes after the batch must begin with these."
-            )
+        own, event = self.shift.shape, points.shape[1:]
         shape = own + (1,) * (len(event) - len(own))
         return self.shift.view(shape), self.log_scale.view(shape), event.numel() // own.numel()
 
     @torch.no_grad()
     def _start(self, points: Tensor, generating: bool) -> None:
-        own = self.log_scale.shape
-        self._for(points)  # refuse a wrong shape before anything is measured
-        count, mean, deviation = _moments(points.movedim(0, -1).reshape(*own, -1))
+        count, mean, deviation = _moments(points.movedim(0, -1).reshape(*self.shift.shape, -1))
         if not count:
             return
         # what rounding alone leaves of a constant is no deviation
         noise = 32 * torch.finfo(points.dtype).eps * mean.abs()
-        log_scale = torch.where(deviation > noise, deviation, torch.ones_like(deviation)).log()
+        log_scale = torch.where(deviation > noise, deviation, 1.0).log()
         if generating:  # normalise x, not z
             mean, log_scale = -mean * torch.exp(-log_scale), -log_scale
         self.shift.copy_(mean)
@@ -253,8 +241,8 @@ def _moments(rows: Tensor) -> tuple[int, Tensor, Tensor]:
     return count, mean, variance.sqrt()
 
 
-class ChannelCoupling(Bijection):
-    r"""An affine coupling of channels: the first half passes, and moves the second.
+class ChannelCoupling(AffineCoupling):
+    r"""An affine coupling of channels: the first half stays, and moves the second.
 
     .. math::
         \text{forward:}\quad & x_a = z_a, \quad x_b = z_b \odot e^{s(z_a)} + t(z_a), \quad
@@ -262,9 +250,7 @@ class ChannelCoupling(Bijection):
         \text{inverse:}\quad & z_a = x_a, \quad z_b = \bigl(x_b - t(x_a)\bigr) \odot e^{-s(x_a)}, \quad
         \log|\det| = -\textstyle\sum s(x_a)
 
-    The map is :class:`~flowlib.layers.coupling.AffineCoupling` with
-    :func:`~flowlib.layers.coupling.channel_mask`, but the conditioner sees and moves half the channels
-    instead of all of them, half of them masked. The log-scale is bounded as there.
+    It is :class:`~flowlib.layers.coupling.AffineCoupling` with a mask of channels, for images of any size.
 
     Read with :math:`z_b = \varepsilon` it is Glow's learned split prior,
     :math:`x_b \sim \mathcal N\bigl(t(x_a), e^{2 s(x_a)}\bigr)`: what is factored out is normal, given
@@ -273,7 +259,7 @@ class ChannelCoupling(Bijection):
     Shapes: points ``(B, C, *pixels)`` or ``(B, d)``, log-dets ``(B,)``.
 
     Args:
-        channels: the number C of channels, 2 or more; the first ⌊C/2⌋ pass.
+        channels: the number C of channels, 2 or more; the first ⌊C/2⌋ stay.
         conditioner: called as ``conditioner(z_a, context)``; returns raw log-scales, then shifts,
             along dimension 1, one of each for every channel that moves.
         bound: the largest absolute log-scale.
@@ -290,30 +276,7 @@ class ChannelCoupling(Bijection):
     """
 
     def __init__(self, channels: int, conditioner: Callable[..., Tensor], bound: float = 2.0) -> None:
-        super().__init__()
-        if channels < 2:
-            raise ValueError(
-                f"A coupling of channels needs at least two of them; channels came as {channels}."
-            )
-        if not 0 < bound < float("inf"):
-            raise ValueError(f"bound must be a positive finite number and came as {bound}.")
-        self.sizes = [channels // 2, channels - channels // 2]
-        self.conditioner = conditioner
-        self.bound = float(bound)
-
-    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        kept, moved = z.split(self.sizes, dim=1)
-        log_scale, shift = self._scale_and_shift(kept, context)
-        return torch.cat([kept, torch.addcmul(shift, moved, log_scale.exp())], 1), sum_event(log_scale)
-
-    def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        kept, moved = x.split(self.sizes, dim=1)
-        log_scale, shift = self._scale_and_shift(kept, context)
-        return torch.cat([kept, (moved - shift) * torch.exp(-log_scale)], 1), -sum_event(log_scale)
-
-    def _scale_and_shift(self, kept: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        raw, shift = self.conditioner(kept, context).split(self.sizes[1], dim=1)
-        return torch.tanh(raw / self.bound) * self.bound, shift
+        super().__init__(half_mask(channels, channels // 2), conditioner, bound)
 
 
 __all__ = ["ActNorm", "ChannelCoupling", "Convolution1x1", "ConvolutionLU"]

@@ -37,23 +37,12 @@ class Squeeze(Bijection):
     """
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        if z.dim() != 4 or z.shape[2] % 2 or z.shape[3] % 2:
-            raise ValueError(
-                f"Squeeze takes images (B, C, H, W) with H and W even, and they came as {tuple(z.shape)}."
-            )
-        n, c, h, w = z.shape
-        blocks = z.reshape(n, c, h // 2, 2, w // 2, 2).permute(0, 1, 3, 5, 2, 4)
-        return blocks.reshape(n, 4 * c, h // 2, w // 2), z.new_zeros(len(z))
+        blocks = z.unflatten(3, (-1, 2)).unflatten(2, (-1, 2))  # (B, C, i, a, j, b)
+        return blocks.permute(0, 1, 3, 5, 2, 4).flatten(1, 3), z.new_zeros(z.shape[0])
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        if x.dim() != 4 or x.shape[1] % 4:
-            raise ValueError(
-                "The inverse of Squeeze takes images (B, C, H, W) with C a multiple of 4, and they came as "
-                f"{tuple(x.shape)}."
-            )
-        n, c, h, w = x.shape
-        blocks = x.reshape(n, c // 4, 2, 2, h, w).permute(0, 1, 4, 2, 5, 3)
-        return blocks.reshape(n, c // 4, 2 * h, 2 * w), x.new_zeros(len(x))
+        blocks = x.unflatten(1, (-1, 2, 2)).permute(0, 1, 4, 2, 5, 3)
+        return blocks.flatten(4).flatten(2, 3), x.new_zeros(x.shape[0])
 
 
 class OnChannels(Bijection):
@@ -107,17 +96,16 @@ def glow_scales(
     Data pass them upwards: squeeze, flow steps, and then half of the channels are factored out with
     their learned prior, while the coarser scales go on with the other half.
     """
-    channels, height, width = 4 * shape[0], shape[1] // 2, shape[2] // 2
+    channels = 4 * shape[0]
 
     def coupling() -> Bijection:
-        net = ConvNet(channels // 2, channels, hidden, context_features)
-        return ChannelCoupling(channels, net)
+        return ChannelCoupling(channels, ConvNet(channels // 2, channels, hidden, context_features))
 
     coarse: list[Bijection] = []
     if scales > 1:
-        half = (channels // 2, height, width)
+        half = (channels // 2, shape[1] // 2, shape[2] // 2)
         inner = Compose(glow_scales(half, scales - 1, layers, hidden, context_features, mix))
-        coarse = [OnChannels(inner, channels // 2), coupling()]  # the prior of what is factored out
+        coarse = [OnChannels(inner, half[0]), coupling()]  # the prior of what is factored out
     steps = [layer for _ in range(layers) for layer in (coupling(), mix(channels), ActNorm(channels))]
     return [Squeeze(), *coarse, *steps, Inverse(Squeeze())]
 
@@ -142,14 +130,9 @@ def realnvp_scales(
         return couplings(checkerboard_mask, shape, 4)
     squeezed = (4 * shape[0], shape[1] // 2, shape[2] // 2)
     half = (squeezed[0] // 2, *squeezed[1:])
-    inner = Compose(realnvp_scales(half, scales - 1, hidden, context_features))
-    by_channels = [
-        Squeeze(),
-        OnChannels(inner, half[0]),
-        *couplings(channel_mask, squeezed, 3),
-        Inverse(Squeeze()),
-    ]
-    return [*by_channels, *couplings(checkerboard_mask, shape, 3)]
+    inner = OnChannels(Compose(realnvp_scales(half, scales - 1, hidden, context_features)), half[0])
+    by_channels = couplings(channel_mask, squeezed, 3)
+    return [Squeeze(), inner, *by_channels, Inverse(Squeeze()), *couplings(checkerboard_mask, shape, 3)]
 
 
 __all__ = ["OnChannels", "Squeeze", "glow_scales", "realnvp_scales"]

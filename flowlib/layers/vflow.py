@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from flowlib.bases import StandardNormal
-from flowlib.bijection import Bijection, Compose
+from flowlib.bijection import Bijection, Compose, draws
 from flowlib.flow import Flow
 from flowlib.layers.coupling import AffineCoupling, conditioner_sizes
 from flowlib.nets import MLP, ConvNet
@@ -83,34 +83,27 @@ class Augment(Bijection):
         self.event_shape = torch.Size(shape)
         self.context_features = context_features
         self.noise = StandardNormal((extra, *shape[1:]))
-        network = MLP if len(shape) == 1 else ConvNet
-        masks = [_passes(shape, extra, k) for k in range(layers)]
-        self.h = Compose(
-            AffineCoupling(mask, network(*conditioner_sizes(mask, 2), hidden, context_features))
-            for mask in masks
-        )
+        network, couplings = (MLP if len(shape) == 1 else ConvNet), []
+        for mask in (_passes(shape, extra, k) for k in range(layers)):
+            net = network(*conditioner_sizes(mask, 2), hidden, context_features)
+            couplings.append(AffineCoupling(mask, net))
+        self.h = Compose(couplings)
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         noise, log_det = self.h.inverse(z, context)
-        x, epsilon = self._split(noise)
+        x, epsilon = noise.tensor_split(self.event_shape[:1], 1)
         return x, self.noise.log_prob(epsilon) + log_det
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        # on the CPU and in float64, as those of the bases are
-        shape = (len(x), *self.noise.event_shape)
-        epsilon = torch.randn(shape, dtype=torch.float64, device="cpu").to(x)
+        epsilon = draws(self, torch.randn, (x.shape[0], *self.noise.event_shape), x)
         z, log_det = self.h(torch.cat([x, epsilon], 1), context)
         return z, log_det - self.noise.log_prob(epsilon)
 
-    def _split(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        return z[:, : self.event_shape[0]], z[:, self.event_shape[0] :]
-
 
 def _passes(shape: tuple[int, ...], extra: int, k: int) -> Tensor:
-    """The mask of coupling k: x always passes; e moves whole in the first, then half by half."""
-    entries = torch.arange(shape[0] + extra) - shape[0]
-    mask = (entries < 0) | ((entries % 2 == k % 2) if k else torch.zeros_like(entries, dtype=torch.bool))
-    return mask.reshape(-1, *[1] * (len(shape) - 1)).expand(-1, *shape[1:]).clone()
+    """The mask of coupling k: x always stays; e moves whole in the first, then half by half."""
+    entries = torch.arange(-shape[0], extra).reshape(-1, *[1] * (len(shape) - 1))
+    return (entries < 0) | ((entries % 2 == k % 2) & (k > 0))
 
 
 class VFlow(Flow):
@@ -185,9 +178,9 @@ class VFlow(Flow):
         if not isinstance(draws, int) or draws < 1:
             raise ValueError(f"draws must be a whole number, 1 or more, and came as {draws!r}.")
         self._check_points(x, "x")
-        context = self._check_context(context, len(x))
+        context = self._check_context(context, x.shape[0])
         rows = None if context is None else context.repeat_interleave(draws, 0)
-        log_weights = self.log_prob(x.repeat_interleave(draws, 0), rows).reshape(len(x), draws)
+        log_weights = self.log_prob(x.repeat_interleave(draws, 0), rows).reshape(x.shape[0], draws)
         return log_weights.logsumexp(1) - math.log(draws)
 
 

@@ -10,7 +10,7 @@ orthonormal, so it costs no log-determinant, and the density becomes one factor 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from flowlib.bases import StandardNormal
 from flowlib.bijection import Bijection, Compose, Inverse
 from flowlib.flow import Flow
 from flowlib.layers.coupling import AffineCoupling, channel_mask, checkerboard_mask, conditioner_sizes
-from flowlib.layers.multiscale import OnChannels
+from flowlib.layers.multiscale import OnChannels, Squeeze
 from flowlib.nets import ConvNet
 
 
@@ -39,9 +39,6 @@ class Haar(Bijection):
 
     Shapes: ``forward`` maps ``(B, C, H, W)`` to ``(B, 4C, H/2, W/2)``, ``inverse`` back; log-dets ``(B,)``.
 
-    Raises:
-        ValueError: if H or W is odd; from ``inverse``, if the channels are no multiple of 4.
-
     Example:
         >>> import torch
         >>> Haar()(torch.tensor([[[[5.0, 3.0], [1.0, 1.0]]]]))[0].flatten()
@@ -51,23 +48,12 @@ class Haar(Bijection):
     """
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        if z.dim() != 4 or z.shape[2] % 2 or z.shape[3] % 2:
-            raise ValueError(
-                f"Haar takes images (B, C, H, W) with H and W even, and they came as {tuple(z.shape)}."
-            )
-        corners = [z[:, :, a::2, b::2] for a in (0, 1) for b in (0, 1)]
-        return torch.cat(_butterfly(*corners), 1), z.new_zeros(len(z))
+        corners = Squeeze()(z)[0].unflatten(1, (-1, 4)).unbind(2)
+        return torch.cat(_butterfly(*corners), 1), z.new_zeros(z.shape[0])
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        if x.dim() != 4 or x.shape[1] % 4:
-            raise ValueError(
-                "The inverse of Haar takes images (B, C, H, W) with C a multiple of 4, and they came as "
-                f"{tuple(x.shape)}."
-            )
-        n, c, h, w = x.shape
-        corners = torch.stack(_butterfly(*x.chunk(4, 1)), 2).reshape(n, c // 4, 2, 2, h, w)
-        pixels = corners.permute(0, 1, 4, 2, 5, 3).reshape(n, c // 4, 2 * h, 2 * w)
-        return pixels, x.new_zeros(len(x))
+        corners = torch.stack(_butterfly(*x.unflatten(1, (4, -1)).unbind(1)), 2)
+        return Squeeze().inverse(corners.flatten(1, 2))[0], x.new_zeros(x.shape[0])
 
 
 def _butterfly(p: Tensor, q: Tensor, r: Tensor, s: Tensor) -> list[Tensor]:
@@ -128,17 +114,23 @@ class WaveletFlow(Flow):
         if len(shape) != 3 or shape[1] % 2**scales or shape[2] % 2**scales:
             raise ValueError(
                 f"WaveletFlow with scales={scales} takes images, event_shape=(C, H, W) with H and W "
-                f"multiples of {2**scales}, and event_shape came as {shape}. Take fewer scales, or pad "
-                "the images."
+                f"multiples of {2**scales}, and event_shape came as {shape}."
             )
-        base = StandardNormal(shape)
         channels, height, width = shape
         self.shapes = [(channels, height >> k, width >> k) for k in range(scales, -1, -1)]
-        stack = _coarsest(self.shapes[0], layers, hidden, context_features)
-        for size in self.shapes[:-1]:
-            details = _details(size, layers, hidden, context_features)
+
+        def couplings(masks: Iterable[Tensor]) -> list[Bijection]:
+            sizes = ((mask, conditioner_sizes(mask, 2)) for mask in masks)
+            return [AffineCoupling(mask, ConvNet(*n, hidden, context_features)) for mask, n in sizes]
+
+        stack = [
+            *couplings(_of_the_coarsest(self.shapes[0], layers)),
+            _Affine(self.shapes[0], context_features),
+        ]
+        for _ in range(scales):
+            details = couplings(_of_details(channels, layers))
             stack = [Haar(), OnChannels(Compose(stack), channels), *details, Inverse(Haar())]
-        super().__init__(Compose(stack), base, context_features)
+        super().__init__(Compose(stack), StandardNormal(shape), context_features)
 
     def scale(self, i: int) -> Flow:
         r"""Scale ``i`` as a flow of the images :math:`a_i`, with this flow's own layers.
@@ -166,8 +158,9 @@ class WaveletFlow(Flow):
 
     def scale_log_prob(self, x: Tensor, i: int, context: Tensor | None = None) -> Tensor:
         r"""One term of ``log_prob(x)``: :math:`\log p(d_i \mid a_{i-1})`, and :math:`\log p(a_0)` at 0."""
-        image = self.coarse(x, i)
-        z, log_det = self.scale(i).bijection.inverse(image, self._check_context(context, len(x)))
+        image, context = self.coarse(x, i), self._check_context(context, x.shape[0])
+        with self._full_precision():
+            z, log_det = self.scale(i).bijection.inverse(image, context)
         if i:
             z = Haar()(z)[0][:, self.event_shape[0] :]
         return StandardNormal(z.shape[1:]).log_prob(z) + log_det
@@ -184,8 +177,7 @@ class WaveletFlow(Flow):
             context: one row for each image.
             generator: a CPU generator.
         """
-        sizes = [shape[1:] for shape in self.shapes]
-        size = tuple(coarse.shape[2:])
+        sizes, size = [shape[1:] for shape in self.shapes], tuple(coarse.shape[2:])
         if size not in sizes:
             raise ValueError(
                 f"coarse has shape {tuple(coarse.shape)}; its last two sizes must be those of a scale, "
@@ -195,7 +187,7 @@ class WaveletFlow(Flow):
         self.scale(start)._check_points(coarse, "coarse")
         for i in range(start + 1, len(sizes)):
             flow, haar = self.scale(i), Haar()
-            noise = haar(flow.base.sample(len(coarse), generator))[0][:, self.event_shape[0] :]
+            noise = haar(flow.base.sample(coarse.shape[0], generator))[0][:, self.event_shape[0] :]
             coarse = flow.decode(haar.inverse(torch.cat([coarse, noise], 1))[0], context)
         return coarse
 
@@ -206,32 +198,18 @@ class WaveletFlow(Flow):
             )
 
 
-def _details(
-    shape: tuple[int, int, int], layers: int, hidden: Sequence[int], context_features: int
-) -> list[Bijection]:
-    """Couplings of the details of images whose average has this shape; the average always passes."""
-    channels, bands = shape[0], torch.arange(4 * shape[0])
-    couplings: list[Bijection] = []
-    for k in range(layers):
-        mask = (bands < channels) | ((bands - channels) % 2 == k % 2)
-        net = ConvNet(*conditioner_sizes(mask, 2), hidden, context_features)
-        couplings.append(AffineCoupling(mask[:, None, None], net))
-    return couplings
+def _of_details(channels: int, layers: int) -> list[Tensor]:
+    """Masks of an average and its three bands of details: every second band moves, the average never."""
+    bands = torch.arange(4 * channels)[:, None, None] - channels
+    return [(bands < 0) | (bands % 2 == k % 2) for k in range(layers)]
 
 
-def _coarsest(
-    shape: tuple[int, int, int], layers: int, hidden: Sequence[int], context_features: int
-) -> list[Bijection]:
-    """A flow of the coarsest images: couplings where there is more than one entry, and an affine map."""
-    last = _Affine(shape, context_features)
+def _of_the_coarsest(shape: tuple[int, int, int], layers: int) -> list[Tensor]:
+    """Masks of the coarsest image; none where it has a single entry."""
     if shape == (1, 1, 1):
-        return [last]
+        return []
     mask = channel_mask if shape[1:] == (1, 1) else checkerboard_mask
-    masks = [mask(shape, k % 2) for k in range(layers)]
-    couplings = [
-        AffineCoupling(m, ConvNet(*conditioner_sizes(m, 2), hidden, context_features)) for m in masks
-    ]
-    return [*couplings, last]
+    return [mask(shape, k % 2) for k in range(layers)]
 
 
 class _Affine(Bijection):
@@ -245,11 +223,11 @@ class _Affine(Bijection):
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         x = torch.addcmul(self._shift(context), z, self.log_scale.exp())
-        return x, self.log_scale.sum().expand(len(z))
+        return x, self.log_scale.sum().expand(z.shape[0])
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         z = (x - self._shift(context)) * torch.exp(-self.log_scale)
-        return z, -self.log_scale.sum().expand(len(x))
+        return z, -self.log_scale.sum().expand(x.shape[0])
 
     def _shift(self, context: Tensor | None) -> Tensor:
         if self.weight is None or context is None:
