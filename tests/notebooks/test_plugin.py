@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -162,6 +163,8 @@ def test_two_workers_keep_each_notebook_on_one_kernel(tmp_path):
         nbformat.write(new_notebook(cells=cells), tmp_path / f"{name}.ipynb")
     run = run_pytest(tmp_path, "-n", "2", "-W", "error")
     assert "12 passed" in run.stdout, run.stdout + run.stderr
+    assert "slowest of 3 files" in run.stdout
+    assert re.search(r"^ +\d+\.\d s  a\.ipynb$", run.stdout, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
