@@ -246,7 +246,7 @@ class FlowDistribution(Distribution):
         super().__init__(self.context.shape[:-1], flow.event_shape, validate_args=False)
 
     @property
-    def support(self) -> constraints.Constraint:
+    def support(self) -> torch.distributions.constraints.Constraint:
         """Points with the flow's event shape."""
         return constraints.independent(constraints.real, len(self.event_shape))
 
