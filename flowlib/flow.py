@@ -28,7 +28,7 @@ class Flow(nn.Module):
 
     Points and log-determinants stay in the flow's own precision whatever surrounds it: every method
     leaves ``torch.autocast``, which would round them by whole nats. The networks alone may be rounded,
-    by their :attr:`~flowlib.nets.Conditioner.autocast_dtype`.
+    by their ``autocast_dtype`` (:class:`~flowlib.nets.Conditioner`).
 
     Args:
         bijection: the map :math:`f` from latent to data, or a list of layers, :math:`f_1` first.
@@ -206,7 +206,7 @@ class Flow(nn.Module):
     def _check_values(self, values: Tensor, name: str, device: Any, look: bool) -> None:
         if values.dtype != self.base.dtype or values.device != (device or self.base.device):
             raise TypeError(
-                f"{name} is {values.dtype} on {values.device} and the flow is {self.base.dtype} on "
+                f"{name} is {values.dtype} and the flow is {self.base.dtype}, on {values.device} and "
                 f"{self.base.device}; convert one of them: {name}.to(flow.base.anchor) or flow.to({name})."
             )
         if look and values_can_be_read() and not values.isfinite().all():
@@ -246,7 +246,7 @@ class FlowDistribution(Distribution):
         super().__init__(self.context.shape[:-1], flow.event_shape, validate_args=False)
 
     @property
-    def support(self) -> constraints.Constraint:
+    def support(self) -> torch.distributions.constraints.Constraint:
         """Points with the flow's event shape."""
         return constraints.independent(constraints.real, len(self.event_shape))
 

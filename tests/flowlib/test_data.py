@@ -100,7 +100,9 @@ def test_keeps_the_dtype(density, dtype, tol):
 @pytest.mark.parametrize("cls", SMOOTH)
 def test_gradient(cls):
     points = torch.cat([cls().sample(3, seeded()), torch.tensor([[0.3, -0.2]])])
+    scores = torch.func.vmap(torch.func.grad(lambda point: cls().log_prob(point[None])[0]))(points)
     assert torch.autograd.gradcheck(cls().log_prob, points.requires_grad_())
+    assert torch.allclose(scores, torch.autograd.grad(cls().log_prob(points).sum(), points)[0])
 
 
 @pytest.mark.parametrize("cls", SMOOTH)
