@@ -11,9 +11,6 @@ from torch.distributions.transforms import AffineTransform, SigmoidTransform
 from torch.func import hessian, jacfwd, jacrev, vmap
 
 from flowlib import check
-from flowlib.bases import StandardNormal
-from flowlib.bijection import Compose
-from flowlib.flow import Flow
 from flowlib.layers.coupling import checkerboard_mask, half_mask
 from flowlib.layers.flowpp import MixtureCoupling, mixture_logit, solve_mixture_logit
 from flowlib.nets import MLP, AttentionNet
@@ -46,21 +43,6 @@ def randomised(module: torch.nn.Module) -> torch.nn.Module:
 
 
 # --- the curve ----------------------------------------------------------------------------------
-
-
-def test_the_curve_is_the_papers():
-    x, (logits, mean, log_scale) = 3 * numbers(200), mixtures(200)
-    weight = logits.exp() / logits.exp().sum(0)
-    cdf = (weight / (1 + torch.exp(-(x - mean) / log_scale.exp()))).sum(0)
-    value, log_slope = mixture_logit(x, logits, mean, log_scale)
-    torch.testing.assert_close(value, torch.log(cdf / (1 - cdf)), atol=1e-9, rtol=1e-9)
-    (slope,) = torch.autograd.functional.jacobian(lambda x: torch.logit(cdf_at(x)), (x,), vectorize=True)
-    torch.testing.assert_close(log_slope, slope.diagonal().log(), atol=1e-6, rtol=0)
-
-
-def cdf_at(x: torch.Tensor) -> torch.Tensor:
-    logits, mean, log_scale = mixtures(200)
-    return (torch.softmax(logits, 0) * torch.sigmoid((x - mean) * torch.exp(-log_scale))).sum(0)
 
 
 def test_the_curve_is_that_of_torch_distributions():
@@ -223,15 +205,6 @@ def test_ten_thousand_away_and_badly_scaled_all_stays_finite(dtype):
         gradients = torch.autograd.grad(out.sum() + log_det.sum(), [z, *layer.parameters()])
         for value in (out, log_det, *gradients):
             assert value.isfinite().all()
-
-
-def test_nothing_breaks_the_graph_of_torch_compile():
-    image = MixtureCoupling(checkerboard_mask((1, 4, 4)), AttentionNet((1, 4, 4), 8, (8,)), 2).double()
-    for layer, event in ((coupling(), (5,)), (image, (1, 4, 4))):
-        flow = Flow(Compose([randomised(layer)]), StandardNormal(event)).double()
-        for function in (flow.log_prob, flow.decode):
-            compiled = torch.compile(function, fullgraph=True, backend="eager")
-            torch.testing.assert_close(compiled(numbers(3, *event)), function(numbers(3, *event)))
 
 
 # --- the network ------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.func import hessian, jacfwd, jacrev, vmap
 
-from flowlib import Flow, Planar, Radial, StandardNormal, check
+from flowlib import Compose, Flow, Planar, PlanarStack, Radial, StandardNormal, check
 from flowlib.layers.planar import fixed_point_inverse, solve_planar
 
 BOTH = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
@@ -40,34 +40,6 @@ def test_root_solves_its_equation_to_rounding(dtype):
     assert (residual.abs() <= 4 * torch.finfo(dtype).eps * size).all()
 
 
-def test_root_against_bisection():
-    m, y = grid_of_m_and_y(torch.float64)
-    low, high = -y.abs() - m.abs() - 1, y.abs() + m.abs() + 1
-    for _ in range(200):
-        middle = (low + high) / 2
-        below = middle + m * torch.tanh(middle) < y
-        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-    torch.testing.assert_close(solve_planar(y, m), (low + high) / 2, rtol=1e-11, atol=1e-13)
-
-
-def test_newton_is_monotone_from_its_start():
-    # the two lines of the proof in solve_planar, followed step by step
-    m, y = grid_of_m_and_y(torch.float64)
-    y = y.abs()
-    bounds = y - m, y / (1 + m)
-    s = torch.where(m > 0, torch.maximum(*bounds), torch.minimum(*bounds))
-    root = solve_planar(y, m)
-    rounding = 1e-12 * (1 + root)
-    side = torch.where(m > 0, 1.0, -1.0)
-    for _ in range(16):
-        assert (side * (root - s) >= -rounding).all()
-        slope = 1 + m * (1 - torch.tanh(s) ** 2)
-        step = -(s + m * torch.tanh(s) - y) / slope
-        assert (side * step >= -rounding).all()
-        s = s + step
-    assert ((s - root).abs() <= rounding).all()
-
-
 def test_root_is_odd_and_passes_nan_on():
     s = solve_planar(torch.tensor([-2.0, 2.0, math.nan]), torch.tensor(5.0))
     assert s[0] == -s[1]
@@ -84,7 +56,7 @@ def test_root_says_when_it_was_not_found():
         solve_planar(torch.tensor(1e-10), torch.tensor(1e30))  # the root is subnormal in float32
 
 
-def test_root_has_right_derivatives_of_first_and_second_order():
+def test_root_has_right_derivatives_up_to_the_third_order():
     y = torch.tensor([-7.0, -0.3, 0.0, 0.4, 9.0], dtype=torch.float64, requires_grad=True)
     m = torch.tensor([-0.99, -0.5, 0.0, 3.0, 9.0], dtype=torch.float64, requires_grad=True)
     # one point at a time keeps every y with every m apart
@@ -92,6 +64,12 @@ def test_root_has_right_derivatives_of_first_and_second_order():
     assert torch.autograd.gradgradcheck(solve_planar, (y, m))
     single = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)  # broadcast over y
     assert torch.autograd.gradcheck(solve_planar, (y, single))
+
+    def curvature(y, m):
+        (slope,) = torch.autograd.grad(solve_planar(y, m).sum(), y, create_graph=True)
+        return torch.autograd.grad(slope.sum(), y, create_graph=True)[0]
+
+    assert torch.autograd.gradcheck(curvature, (y, m))
 
 
 def test_root_works_in_function_transforms():
@@ -236,31 +214,51 @@ def test_context_of_zero_weight_changes_nothing_and_rows_are_their_own(make):
     assert check.round_trip_error(layer, z, context) < 1e-10
 
 
-def test_maximum_likelihood_gradient_against_finite_differences():
-    torch.manual_seed(5)
-    flow = Flow(Planar(2), StandardNormal(2)).double()
+# --- the stack ------------------------------------------------------------------------------
+
+
+def test_a_stack_is_the_composition_of_its_layers():
+    torch.manual_seed(6)
+    layers = [planar(w=torch.randn(2), u=2 * torch.randn(2), b=torch.randn(())) for _ in range(5)]
+    composed, stack = Compose(layers), PlanarStack(layers)
+    z = torch.randn(7, 2, dtype=torch.float64)
+    for pair in ((composed, stack), (composed.inverse, stack.inverse)):
+        (x, log_det), (stacked_x, stacked_log_det) = (direction(z) for direction in pair)
+        torch.testing.assert_close(stacked_x, x, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(stacked_log_det, log_det, rtol=1e-12, atol=1e-12)
+        ((x * z).sum() + log_det.sum() + (stacked_x * z).sum() + stacked_log_det.sum()).backward()
+    for name in ("w", "u", "b"):
+        expected = torch.stack([getattr(layer, name).grad for layer in layers])
+        torch.testing.assert_close(getattr(stack, name).grad, expected, rtol=1e-11, atol=1e-11)
+
+
+def test_the_layers_of_a_stack_are_views_of_its_parameters():
+    stack = PlanarStack(Planar(2) for _ in range(3))
+    flow, z = Flow(stack, StandardNormal(2)), torch.randn(4, 2)
+    steps = flow.trajectory(z)
+    assert len(steps) == len(stack) + 1 == 4
+    torch.testing.assert_close(steps[-1][0], stack(z)[0])
+    stack.layers[1](z)[1].sum().backward()
+    assert stack.w.grad.abs().sum(1).sign().tolist() == [0, 1, 0]
     with torch.no_grad():
-        flow.bijection.u.copy_(torch.tensor([2.0, -0.5]))
-    x = torch.randn(50, 2, dtype=torch.float64)
-    flow.log_prob(x).mean().backward()
-    for parameter in flow.parameters():
-        flat, slope = parameter.data.view(-1), parameter.grad.view(-1)
-        for i in range(len(flat)):
-            values = []
-            for step in (1e-5, -1e-5):
-                flat[i] += step
-                values.append(flow.log_prob(x).mean().item())
-                flat[i] -= step
-            assert abs((values[0] - values[1]) / 2e-5 - slope[i].item()) < 1e-8
+        stack.layers[2].u.fill_(5.0)
+    assert stack.u[2].tolist() == [5.0, 5.0]
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute")  # raised inside torch's tracer
-def test_inverse_compiles_and_agrees():
-    layer = planar(w=[1.0, 2.0], u=[2.0, 0.5], b=0.1)
-    x = torch.randn(8, 2, dtype=torch.float64)
-    torch._dynamo.reset()
-    traced = torch.compile(layer.inverse, backend="eager")
-    torch.testing.assert_close(traced(x), layer.inverse(x))
+def test_a_stack_refuses_layers_with_a_context():
+    with pytest.raises(ValueError, match="layers without a context; use Compose"):
+        PlanarStack([Planar(2), Planar(2, 3)])
+
+
+@pytest.mark.parametrize(
+    "layer", [Planar(2), PlanarStack([Planar(2)]), Radial(2)], ids=["planar", "stack", "radial"]
+)
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+def test_an_empty_batch_has_a_gradient(layer, direction):
+    points = torch.zeros(0, 2, requires_grad=True)
+    out, log_det = getattr(layer, direction)(points)
+    gradients = torch.autograd.grad(out.sum() + log_det.sum(), [points, *layer.parameters()])
+    assert all(not gradient.any() for gradient in gradients)
 
 
 # --- the slides' fixed-point iteration --------------------------------------------------------
@@ -329,3 +327,18 @@ def test_radial_extremes_round_trip_and_the_centre_is_fixed(dtype, gamma_raw):
     (back.sum() + log_det.sum() + inverse_log_det.sum()).backward()
     assert z.grad.isfinite().all()
     assert all(parameter.grad.isfinite().all() for parameter in layer.parameters())
+
+
+@pytest.mark.parametrize("exponent", [15, 20, 30, 37])
+def test_radial_far_points_do_not_overflow(exponent):
+    torch.manual_seed(7)
+    layer = Radial(3)
+    z = (10.0**exponent * torch.randn(20, 3)).requires_grad_()
+    x, log_det = layer(z)
+    back, inverse_log_det = layer.inverse(x)
+    torch.testing.assert_close(back, z)
+    assert (log_det + inverse_log_det).abs().max() < 1e-6
+    for value in torch.autograd.grad(
+        (log_det + inverse_log_det).sum() + back.sum(), [z, *layer.parameters()]
+    ):
+        assert value.isfinite().all()
