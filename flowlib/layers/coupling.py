@@ -43,7 +43,7 @@ class _Coupling(Bijection):
         self._read_mask()
 
     def generate(self, z: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
-        """Move entries ``(B, m, …)`` by numbers ``(B, outputs, m, …)``, with the logarithms of the slopes."""
+        """Move entries ``(B, m, …)`` by numbers ``(B, outputs * m, …)``; with the logarithms of the slopes."""
         raise NotImplementedError(f"{type(self).__name__} has no generate(z, numbers).")
 
     def normalise(self, x: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,8 +70,9 @@ class _Coupling(Bijection):
                 f"The conditioner returned shape {tuple(numbers.shape)}; {type(self).__name__} needs "
                 f"{wanted}, that is {self.outputs} for each entry that moves."
             )
-        numbers = numbers.unflatten(1, (self.outputs, moving.shape[1]))
-        moved, log_slopes = step(moving, numbers * (1 - self.mask) if self.by_pixel else numbers)
+        if self.by_pixel:
+            numbers = numbers * (1 - self.mask).repeat(self.outputs, 1, 1)
+        moved, log_slopes = step(moving, numbers)
         return self._join(points, kept, moved), sum_event(log_slopes)
 
     def _split(self, points: Tensor) -> tuple[Tensor, Tensor]:
@@ -140,10 +141,10 @@ class AdditiveCoupling(_Coupling):
     """
 
     def generate(self, z: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
-        return z + numbers[:, 0], z.new_zeros(z.shape[0])
+        return z + numbers, z.new_zeros(z.shape[0])
 
     def normalise(self, x: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
-        return x - numbers[:, 0], x.new_zeros(x.shape[0])
+        return x - numbers, x.new_zeros(x.shape[0])
 
 
 class AffineCoupling(_Coupling):
@@ -206,7 +207,7 @@ class AffineCoupling(_Coupling):
         return (x - t) * minus_s.exp(), minus_s
 
     def _minus_s_and_t(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
-        raw, t = numbers.unbind(1)
+        raw, t = numbers.chunk(2, 1)
         # -tanh(a) = 1 - 2 σ(2a), and torch's sigmoid takes a tenth of the time of its tanh
         return torch.rsub(torch.sigmoid(raw * (2 / self.bound)), self.bound, alpha=2 * self.bound), t
 

@@ -266,8 +266,8 @@ class MixtureCoupling(_Coupling):
 
     def _curves(self, numbers: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """The scale a, the shift b and the mixture of every moving entry."""
-        parts = numbers.movedim(1, 0).split([1, 1, *[self.components] * 3])
-        scale, shift, logits, mean, log_scale = parts
+        each = numbers.unflatten(1, (self.outputs, -1)).movedim(1, 0)
+        scale, shift, logits, mean, log_scale = each.split([1, 1, *[self.components] * 3])
         factors = self.factors.reshape(-1, *[1] * (mean.dim() - 1))
         mixture = (
             torch.log_softmax(logits, 0),

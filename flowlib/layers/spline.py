@@ -240,10 +240,13 @@ class SplineCoupling(_Coupling):
         self.outputs, self.box = _spline_outputs(bins, box), float(box)
 
     def generate(self, z: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
-        return rational_quadratic(z, spline_knots(numbers.movedim(1, 0), self.box))
+        return rational_quadratic(z, self._knots(numbers))
 
     def normalise(self, x: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
-        return inverse_rational_quadratic(x, spline_knots(numbers.movedim(1, 0), self.box))
+        return inverse_rational_quadratic(x, self._knots(numbers))
+
+    def _knots(self, numbers: Tensor) -> Knots:
+        return spline_knots(numbers.unflatten(1, (self.outputs, -1)).movedim(1, 0), self.box)
 
 
 class SplineAutoregressive(Autoregressive):

@@ -42,11 +42,11 @@ def posterior(flow: VFlow) -> Augment:
     joint, augment = flow.bijection
     lower = joint.L.detach()
     gain = lower[2:, :2] @ torch.linalg.inv(lower[:2, :2])
-    last = augment.h.layers[0].conditioner.layers[0]  # raw log-scales of (x, e), then shifts
+    last = augment.h.layers[0].conditioner.layers[0]  # the raw log-scale of e, then its shift
     with torch.no_grad():
-        last.weight[5, :2] = gain[0]
-        last.bias[5] = joint.b[2] - gain[0] @ joint.b[:2]
-        last.bias[2] = 2 * torch.atanh(joint.log_diagonal[2] / 2)
+        last.weight[1] = gain[0]
+        last.bias[1] = joint.b[2] - gain[0] @ joint.b[:2]
+        last.bias[0] = 2 * torch.atanh(joint.log_diagonal[2] / 2)
     return augment
 
 
@@ -145,8 +145,8 @@ def test_the_gap_is_the_divergence_of_q_from_the_posterior():
     flow, marginal = gaussian(Augment(2, 1, layers=0))
     true = posterior(gaussian(Augment(2, 1, hidden=()))[0])
     x = points(1)
-    raw, mean = true.h.layers[0].conditioner(torch.cat([x, torch.zeros(1, 1)], 1)).chunk(2, 1)
-    given = torch.distributions.Normal(mean[0, 2], torch.exp(2 * torch.tanh(raw[0, 2] / 2)))
+    raw, mean = true.h.layers[0].conditioner(x).chunk(2, 1)
+    given = torch.distributions.Normal(mean[0, 0], torch.exp(2 * torch.tanh(raw[0, 0] / 2)))
     gap = torch.distributions.kl_divergence(torch.distributions.Normal(0.0, 1.0), given)
     assert gap > 0.1
     with torch.no_grad():
@@ -244,7 +244,7 @@ def test_it_is_a_flow_of_x_with_wider_latents(event, extra, context_features):
 def test_a_saved_flow_is_the_same_flow():
     build = lambda: VFlow(realnvp((4,), layers=2), Augment(2, 2))  # noqa: E731
     flow, loaded = randomised(build()), build()
-    assert len(flow.state_dict()) == len(list(flow.parameters())) + 3  # and the masks of three couplings
+    assert len(flow.state_dict()) == len(list(flow.parameters())) + 7  # and three masks, and two permutations both ways
     loaded.load_state_dict(flow.state_dict())
     torch.manual_seed(1)
     expected = flow.log_prob(points())
