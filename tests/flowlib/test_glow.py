@@ -277,7 +277,7 @@ def test_what_is_factored_out_is_a_latent_already():
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda: ChannelCoupling(1, MLP(1, 2)), "an entry on each side"),
+        (lambda: ChannelCoupling(1, MLP(1, 2)), "must hold True"),
         (lambda: ChannelCoupling(4, MLP(2, 4), bound=0), "bound must be a positive finite number"),
         (lambda: glow(event_shape=(1, 6, 6)), r"multiples of 4; it came as \(1, 6, 6\)"),
         (lambda: glow(event_shape=(16,)), r"glow takes images, event_shape=\(C, H, W\)"),
@@ -325,9 +325,8 @@ def test_every_latent_reaches_the_image_and_every_class_its_own_density(build):
     assert len(set(flow.log_prob(z.expand(3, -1, -1, -1), labels).tolist())) == 3
 
 
-@pytest.mark.parametrize("build", [glow, realnvp_multiscale])
-def test_training_and_the_start_compile_without_a_graph_break(build):
-    flow, x = build(hidden=(4,)), 3 * torch.randn(8, 1, 4, 4) + 1
+def test_the_start_of_every_actnorm_compiles_without_a_graph_break():
+    flow, x = glow(layers=1, hidden=(4,)), 3 * torch.randn(8, 1, 4, 4) + 1
     reference = copy.deepcopy(flow)
     compiled = torch.compile(flow, backend="eager", fullgraph=True)
     for _ in range(2):  # the first call starts the actnorms, the second does not

@@ -243,9 +243,3 @@ def test_the_row_takes_a_standard_normal_and_no_other_base():
     assert wavelet(base=base).base is base
     with pytest.raises(ValueError, match=r"needs a standard normal base, .* came as UniformBox"):
         wavelet(base=UniformBox((1, 4, 4)))
-
-
-def test_it_compiles_without_a_graph_break():
-    flow, x = pyramid(), torch.randn(3, *EVENT)
-    compiled = torch.compile(flow, backend="eager", fullgraph=True)
-    torch.testing.assert_close(compiled(x), flow(x), atol=1e-12, rtol=0)
