@@ -14,8 +14,6 @@ import torch
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # two busy cores with two threads each are many times slower than with one
 torch.set_num_threads(1)
-# a GPU's convolutions keep 10 bits of mantissa if they may, and tests count in eps
-torch.backends.cudnn.allow_tf32 = False
 
 
 @pytest.fixture(autouse=True)

@@ -65,8 +65,8 @@ def linear(a: torch.Tensor, b: torch.Tensor):
 
 
 def test_a_linear_velocity_gives_the_matrix_exponential():
-    a, b, z = matrix(), torch.tensor([1.0, -2.0, 0.5]), points(3)
-    flow = FFJORD(linear(a, b), solver=RungeKutta(200))
+    a, b, z = matrix() / 2, torch.tensor([1.0, -2.0, 0.5]), points(3)
+    flow = FFJORD(linear(a, b), solver=RungeKutta(60))
     # the exponential of [[A, b], [0, 0]] holds e^A and the integral of e^{As} b
     whole = torch.linalg.matrix_exp(torch.cat([torch.cat([a, b[:, None]], 1), torch.zeros(1, 4)]))
     expected = z @ whole[:3, :3].T + whole[:3, 3]
@@ -118,9 +118,8 @@ def test_the_measured_error_is_the_error():
         assert float(log_det_error.sum()) == pytest.approx(float(total), rel=0.2)
 
 
-@pytest.mark.parametrize("hidden", [(16, 16), (12, 16), (16,), (), (8, 8, 8)])
-@pytest.mark.parametrize("t", [0.25, torch.tensor(0.25)])
-@pytest.mark.parametrize("d", [1, 2, 5])
+@pytest.mark.parametrize("hidden", [(12, 16), (16,), (), (8, 8, 8)])
+@pytest.mark.parametrize(("d", "t"), [(1, 0.25), (5, torch.tensor(0.25))])
 def test_the_exact_trace_is_that_of_autograds_jacobian(d, t, hidden):
     field, z = velocity(d, 3, hidden), points(d)
     context = points(3)
@@ -218,9 +217,9 @@ def test_one_probe_is_drawn_in_a_call_from_the_global_generator(trace):
     torch.manual_seed(5)
     first = flow(z)[1]
     torch.manual_seed(5)
-    probe = flow._probe(z)
+    field = flow._velocity_and_trace(z, None)
     state = torch.get_rng_state()
-    again = flow._point_and_log_det(z, None, 0.0, 1.0, probe, flow.solver)[1]
+    again = flow._solve(field, z, 0.0, 1.0, flow.solver)[1]
     assert torch.equal(first, again)
     assert torch.equal(state, torch.get_rng_state())
     assert not torch.equal(flow(z)[1], first)
@@ -261,9 +260,8 @@ def test_gradients_agree_with_finite_differences(trace, direction):
     assert torch.autograd.gradcheck(function, inputs, fast_mode=True)
 
 
-@pytest.mark.parametrize("trace", ["exact", "gaussian", "rademacher"])
-def test_the_map_compiles_without_a_break(trace):
-    flow, z = FFJORD(velocity(context_features=2), trace, RungeKutta(2)), points()
+def test_the_estimate_compiles_without_a_break():
+    flow, z = FFJORD(velocity(context_features=2), "rademacher", RungeKutta(1)), points()
     compiled = torch.compile(flow.inverse, backend="eager", fullgraph=True)
     torch.manual_seed(0)
     expected = flow.inverse(z, z)
@@ -273,10 +271,9 @@ def test_the_map_compiles_without_a_break(trace):
 
 
 @pytest.mark.parametrize("n", [0, 1])
-@pytest.mark.parametrize("trace", ["exact", "gaussian", "rademacher"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_batch_may_hold_one_point_or_none_in_either_precision(n, trace, dtype):
-    flow = FFJORD(velocity(), trace).to(dtype)
+def test_a_batch_may_hold_one_point_or_none_in_either_precision(n, dtype):
+    flow = FFJORD(velocity(), "rademacher", RungeKutta(2)).to(dtype)  # with the exact trace MODELS has it
     for direction in (flow, flow.inverse):
         x, log_det = direction(points(n=n).to(dtype))
         assert (x.shape, log_det.shape) == ((n, 2), (n,))
@@ -356,8 +353,9 @@ def test_mistakes_are_sentences():
         FFJORD(velocity(), "hutchinson")
     with pytest.raises(ValueError, match="steps must be a whole number, 1 or more, and came as 0"):
         RungeKutta(0)
-    with pytest.raises(ValueError, match=r"velocity has shape \(6, 3\); .* that of the points, \(6, 2\)"):
-        FFJORD(lambda z, t, context: torch.cat([z, z[:, :1]], 1))(points())
+    for d in (1, 3):  # torch's own sentence
+        with pytest.raises(RuntimeError, match="must match"):
+            FFJORD(lambda z, t, context, d=d: z.sum(1, keepdim=True).expand(-1, d))(points())
 
 
 @pytest.mark.parametrize("trace", ["exact", "gaussian"])

@@ -15,7 +15,7 @@ from flowlib.bijection import Compose
 from flowlib.flow import Flow
 from flowlib.layers.linear import Triangular
 from flowlib.layers.vflow import Augment, VFlow
-from flowlib.models import realnvp, realnvp_multiscale
+from flowlib.models import realnvp
 from flowlib.train import fit, fit_reverse_kl
 from tests.flowlib.randomised import randomised
 
@@ -236,7 +236,7 @@ def test_it_is_a_flow_of_x_with_wider_latents(event, extra, context_features):
     assert torch.equal(steps[-1][0], flow.decode(z, context))
     assert flow.importance_log_prob(x, 4, context).shape == (5,)
     assert flow.log_prob(x[:0], None if context is None else context[:0]).shape == (0,)
-    assert flow.as_distribution(None if context is None else context[:1]).sample((2,)).shape == (2, *event)
+    assert flow.as_distribution(None if context is None else context[0]).sample((2,)).shape == (2, *event)
     flow.log_prob(x, context).sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.any() for p in flow.parameters())
 
@@ -244,7 +244,9 @@ def test_it_is_a_flow_of_x_with_wider_latents(event, extra, context_features):
 def test_a_saved_flow_is_the_same_flow():
     build = lambda: VFlow(realnvp((4,), layers=2), Augment(2, 2))  # noqa: E731
     flow, loaded = randomised(build()), build()
-    assert len(flow.state_dict()) == len(list(flow.parameters())) + 7  # and three masks, and two permutations both ways
+    assert (
+        len(flow.state_dict()) == len(list(flow.parameters())) + 7
+    )  # and three masks, and two permutations both ways
     loaded.load_state_dict(flow.state_dict())
     torch.manual_seed(1)
     expected = flow.log_prob(points())
@@ -311,32 +313,3 @@ def test_points_and_latents_of_the_wrong_shape_are_refused():
             call(x)
     with pytest.raises(ValueError, match="takes no context"):
         flow.importance_log_prob(x, 2, z)
-
-
-def test_it_compiles_without_a_graph_break():
-    flow, x = randomised(VFlow(realnvp((4,), layers=2), Augment(2, 2))), torch.randn(5, 2)
-    compiled = torch.compile(flow, backend="eager", fullgraph=True)
-    torch.manual_seed(1)
-    value = compiled(x)
-    torch.manual_seed(1)
-    torch.testing.assert_close(value, flow(x), atol=1e-12, rtol=0)
-
-
-def test_a_few_seconds_of_training_beat_the_best_gaussian_by_0_4_bits_per_dimension():
-    pytest.importorskip("sklearn")
-    from flowlib.data import digits
-    from flowlib.layers.dequantize import Dequantize, Logit, bits_per_dim
-
-    torch.set_default_dtype(torch.float32)
-    train, test = (digits(split)[0].float() for split in ("train", "test"))
-
-    spread = torch.cat([train + torch.rand(train.shape) for _ in range(10)]).flatten(1).double()
-    gaussian = torch.distributions.MultivariateNormal(spread.mean(0), spread.T.cov())
-    best = bits_per_dim(gaussian.log_prob((test + torch.rand(test.shape)).flatten(1).double()), 64).mean()
-
-    joint, augment = realnvp_multiscale((2, 8, 8), hidden=(32,)), Augment((1, 8, 8), 1, hidden=(16,))
-    flow = VFlow(joint, augment, [Logit(0.05), Dequantize(17)])
-    fit(flow, train, steps=100, batch_size=128, lr=5e-3, progress=False)
-    with torch.no_grad():
-        ours = bits_per_dim(flow.log_prob(test), 64).mean()
-    assert ours < best - 0.4

@@ -67,14 +67,6 @@ def test_small_batches(n):
     assert Haar().inverse(Haar()(z)[0])[0].shape == z.shape
 
 
-def test_images_that_have_no_blocks_are_refused():
-    for shape in ((1, 1, 3, 4), (1, 1, 4, 3), (4, 4)):
-        with pytest.raises(ValueError, match="H and W even, and they came as"):
-            Haar()(torch.zeros(shape))
-    with pytest.raises(ValueError, match="C a multiple of 4"):
-        Haar().inverse(torch.zeros(1, 6, 2, 2))
-
-
 # --- the pyramid ----------------------------------------------------------------------------
 
 
@@ -242,7 +234,7 @@ def test_bad_coarse_images_are_refused_with_a_sentence():
         flow.refine(torch.zeros(1, 5, 2, 2))
     with pytest.raises(ValueError, match="coarse holds NaN or infinity"):
         flow.refine(torch.full((1, 2, 2, 2), math.nan))
-    with pytest.raises(TypeError, match=r"coarse is torch\.float32 and the flow is torch\.float64"):
+    with pytest.raises(TypeError, match=r"coarse is torch\.float32 on cpu and the flow is torch\.float64"):
         flow.refine(torch.zeros(1, 2, 2, 2).float())
 
 
@@ -251,9 +243,3 @@ def test_the_row_takes_a_standard_normal_and_no_other_base():
     assert wavelet(base=base).base is base
     with pytest.raises(ValueError, match=r"needs a standard normal base, .* came as UniformBox"):
         wavelet(base=UniformBox((1, 4, 4)))
-
-
-def test_it_compiles_without_a_graph_break():
-    flow, x = pyramid(), torch.randn(3, *EVENT)
-    compiled = torch.compile(flow, backend="eager", fullgraph=True)
-    torch.testing.assert_close(compiled(x), flow(x), atol=1e-12, rtol=0)
