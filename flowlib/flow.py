@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from flowlib.bases import Base
-from flowlib.bijection import Bijection, Compose
+from flowlib.bijection import Bijection, Compose, may_look
 
 
 class Flow(nn.Module):
@@ -167,9 +167,7 @@ class Flow(nn.Module):
                 f"{name} is on {points.device} and the flow is on {self.base.device}; "
                 f"move one of them: {name}.to(flow.base.device) or flow.to({name}.device)."
             )
-        if torch.compiler.is_compiling():  # a look at the values would break the graph
-            return
-        if not points.isfinite().all():
+        if may_look() and not points.isfinite().all():
             bad = (~points.isfinite().flatten(1).all(1)).nonzero().flatten()
             raise ValueError(
                 f"{name} holds NaN or infinity in {len(bad)} of {len(points)} points, "
@@ -198,7 +196,7 @@ class Flow(nn.Module):
                 f"context is {context.dtype} on {context.device} and the flow is {self.base.dtype} on "
                 f"{device}; use context.to(flow.base.anchor)."
             )
-        if not torch.compiler.is_compiling() and not context.isfinite().all():
+        if may_look() and not context.isfinite().all():
             raise ValueError("context holds NaN or infinity; remove or repair those rows first.")
         return context
 

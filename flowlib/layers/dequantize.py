@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flowlib.bijection import Bijection, Compose, Inverse, sum_event
+from flowlib.bijection import Bijection, Compose, Inverse, may_look, sum_event
 from flowlib.layers.coupling import AffineCoupling, alternating_mask, checkerboard_mask
 from flowlib.nets import MLP, ConvNet
 
@@ -37,7 +37,8 @@ class Dequantize(Bijection):
 
     where :math:`p(z)` is the density of the layers below. The log-determinant is that of the scaling
     by L: rounding has none. So ``is_exact`` is False, and ``log_prob`` differs from call to call. The
-    draws come from torch's global generator on the CPU: one seed gives the same on every device. They
+    draws come from torch's global generator on the CPU, so that one seed gives the same on every device; in
+    train mode from the generator where the points are, for a GPU should not wait for the CPU. They
     keep a few roundings away from a cell's edges, so that ``forward`` always gives the integer back.
 
     Shapes: points ``(B, *event)``, whole numbers held as floats; log-dets ``(B,)``.
@@ -74,7 +75,7 @@ class Dequantize(Bijection):
         return x, z[0:1].numel() * math.log(self.levels) + log_q
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        if not torch.compiler.is_compiling():  # a look at the values would break the graph
+        if may_look():
             self._check(x)
         u, log_q = self._draw(x, context)
         z = (x + self._inside(u)) / self.levels
@@ -82,7 +83,7 @@ class Dequantize(Bijection):
 
     def _draw(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         r"""Draw :math:`u`; return it with :math:`\log q(u \mid x)`."""
-        return _uniform(x), x.new_zeros(len(x))
+        return _uniform(x, self.training), x.new_zeros(len(x))
 
     def _log_q(self, u: Tensor, x: Tensor, context: Tensor | None) -> Tensor:
         return x.new_zeros(len(x))
@@ -154,7 +155,7 @@ class VariationalDequantize(Dequantize):
         self.h = Compose([Inverse(Logit()), *couplings, Logit()])
 
     def _draw(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        u, log_det = self.h(_uniform(x), self._seen(x, context))
+        u, log_det = self.h(_uniform(x, self.training), self._seen(x, context))
         return u, -log_det
 
     def _log_q(self, u: Tensor, x: Tensor, context: Tensor | None) -> Tensor:
@@ -222,7 +223,7 @@ class Logit(Bijection):
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         y = self.alpha + (1 - 2 * self.alpha) * x
-        if not torch.compiler.is_compiling() and not ((y > 0) & (y < 1)).all():
+        if may_look() and not ((y > 0) & (y < 1)).all():
             edge = self.alpha / (1 - 2 * self.alpha)
             raise ValueError(
                 f"Logit({self.alpha:g}) takes points between {-edge:.4g} and {1 + edge:.4g}, and they reach "
@@ -267,9 +268,9 @@ def levels_of(flow: nn.Module) -> int | None:
     return next((module.levels for module in flow.modules() if isinstance(module, Dequantize)), None)
 
 
-def _uniform(x: Tensor) -> Tensor:
-    """Draws in (0, 1), one for each entry, made on the CPU in float64 as those of the bases are."""
-    u = torch.rand(x.shape, dtype=torch.float64, device="cpu").to(x)
+def _uniform(x: Tensor, training: bool) -> Tensor:
+    """Draws in (0, 1), one for each entry: on the CPU as those of the bases are; in training where x is."""
+    u = torch.rand(x.shape, dtype=torch.float64, device=x.device if training else "cpu").to(x)
     eps = torch.finfo(x.dtype).eps
     return u.clamp(eps, 1 - eps)
 

@@ -28,7 +28,8 @@ class Augment(Bijection):
 
     A layer of :class:`VFlow`. What stands for its log-determinant makes ``log_prob`` of
     the flow :math:`\log p(x, e) - \log q(e \mid x)`: at one draw, an unbiased estimate of a lower bound of
-    :math:`\log p(x)`. So ``is_exact`` is False. The draws come from torch's global generator on the CPU.
+    :math:`\log p(x)`. So ``is_exact`` is False. The draws come from torch's global generator on the CPU, in
+    train mode from that of the points' device.
 
     The density q is a flow given x, :math:`e = h_x(\varepsilon)` with
     :math:`\varepsilon \sim \mathcal N(0, I)`: the first coupling makes it a Gaussian whose mean and scales
@@ -95,9 +96,9 @@ class Augment(Bijection):
         return x, self.noise.log_prob(epsilon) + log_det
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        # on the CPU and in float64, as those of the bases are
-        shape = (len(x), *self.noise.event_shape)
-        epsilon = torch.randn(shape, dtype=torch.float64, device="cpu").to(x)
+        # in float64 and on the CPU, as those of the bases are; in training where x is
+        shape, place = (len(x), *self.noise.event_shape), x.device if self.training else "cpu"
+        epsilon = torch.randn(shape, dtype=torch.float64, device=place).to(x)
         z, log_det = self.h(torch.cat([x, epsilon], 1), context)
         return z, log_det - self.noise.log_prob(epsilon)
 
