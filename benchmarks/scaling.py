@@ -14,8 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.memory import Memory
 from flowlib.data import Dataset
 from flowlib.nets import ConvNet
-from flowlib.train.flow_for import flow_for
-from flowlib.train.recipes import recipe
+from flowlib.train.flow_for import flow_for, recipe
 
 #: of the model, its images (3 × side × side) and their number
 BASE = {"layers": 4, "scales": 2, "hidden": 32, "side": 16, "batch": 32}

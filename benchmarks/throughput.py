@@ -13,7 +13,6 @@ import math
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,9 +30,8 @@ from benchmarks.models import Model, builders
 from benchmarks.scaling import flops, named, training_step, warm_up
 from flowlib.data import Dataset
 from flowlib.flow import Flow
-from flowlib.train.flow_for import flow_for
-from flowlib.train.precision import conditioners_in_bfloat16
-from flowlib.train.recipes import recipe
+from flowlib.nets import Conditioner
+from flowlib.train.flow_for import flow_for, recipe
 
 RESULTS = Path(__file__).parent / "results"
 OTHERS = ("nflows", "normflows")
@@ -68,30 +66,31 @@ def run(
     sizes = size.course or recipe("glow", data)[0]
     entries: dict[str, dict[str, Any]] = {}
     steps: dict[str, Step] = {}
-    with ExitStack() as precisions:
-        for compile in (False, True) if compiled else (False,):
-            for precision in ("float32", "bfloat16"):
-                torch.manual_seed(0)
-                memory = Memory(at)
-                flow = flow_for(data, "glow", **sizes).to(at)
-                precisions.enter_context(conditioners_in_bfloat16(flow, precision == "bfloat16"))
-                name = f"{precision}, {'compiled' if compile else 'eager'}"
-                x = pixels.float().to(at)
-                entries[name], steps[name] = prepare(flow, flow, x, memory, compile)
-                entries[name] |= {"model": "course", "precision": precision, "library": "flowlib"}
-                print(f"{name} is ready", flush=True)  # compiled ones take minutes
-        for library in ("flowlib", *filter(find_spec, OTHERS)):
+    for compile in (False, True) if compiled else (False,):
+        for precision in ("float32", "bfloat16"):
             torch.manual_seed(0)
             memory = Memory(at)
-            model = builders(library)["glow"](size.one_scale).to(at)
-            name, x = f"one scale, {library}", (pixels.float() / 256 - 0.5).to(at)
-            entries[name], steps[name] = prepare(model, model.log_density, x, memory)
-            entries[name] |= {"model": "one scale", "precision": "float32", "library": library}
-        for name, taken in interleave(steps, at, rounds).items():
-            entry, rate = entries[name], size.batch / taken
-            used = 1e9 * entry["gflops_per_image"] * rate
-            share = None if card is None else share_of_peak(card, entry["precision"], used)
-            entry |= {"images_per_second": rate, "share_of_peak": share}
+            flow = flow_for(data, "glow", **sizes).to(at)
+            for module in flow.modules() if precision == "bfloat16" else ():
+                if isinstance(module, Conditioner):
+                    module.autocast_dtype = torch.bfloat16
+            name = f"{precision}, {'compiled' if compile else 'eager'}"
+            x = pixels.float().to(at)
+            entries[name], steps[name] = prepare(flow, flow, x, memory, compile)
+            entries[name] |= {"model": "course", "precision": precision, "library": "flowlib"}
+            print(f"{name} is ready", flush=True)  # compiled ones take minutes
+    for library in ("flowlib", *filter(find_spec, OTHERS)):
+        torch.manual_seed(0)
+        memory = Memory(at)
+        model = builders(library)["glow"](size.one_scale).to(at)
+        name, x = f"one scale, {library}", (pixels.float() / 256 - 0.5).to(at)
+        entries[name], steps[name] = prepare(model, model.log_density, x, memory)
+        entries[name] |= {"model": "one scale", "precision": "float32", "library": library}
+    for name, taken in interleave(steps, at, rounds).items():
+        entry, rate = entries[name], size.batch / taken
+        used = 1e9 * entry["gflops_per_image"] * rate
+        share = None if card is None else share_of_peak(card, entry["precision"], used)
+        entry |= {"images_per_second": rate, "share_of_peak": share}
     where = describe() | {"card": card, "cuda": torch.version.cuda, "tf32": torch.backends.cudnn.allow_tf32}
     return {"machine": where, "batch": size.batch, "rounds": rounds, "sizes": sizes, "entries": entries}
 

@@ -121,7 +121,7 @@ def locate(name: str) -> tuple[str, int, str]:
         >>> locate("flowlib.flow.Flow.log_prob")[::2]
         ('flowlib/flow', 'Flow.log_prob')
         >>> locate("flowlib.train.fit")[::2]
-        ('flowlib/train/likelihood', 'fit')
+        ('flowlib/train/loop', 'fit')
     """
     parts = name.split(".")
     end = len(parts)

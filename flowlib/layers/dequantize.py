@@ -82,19 +82,26 @@ class Dequantize(Bijection):
         return x, z.shape[1:].numel() * math.log(self.levels) + log_q
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        wrong = x != x.floor().clamp(0, self.levels - 1)
-        if _looking(self, x) and wrong.any():
+        if _looking(self, x):
+            self.check(x)
+        seen: Any = (x, context)
+        eps = torch.finfo(x.dtype).eps
+        u_0 = draws(self, torch.rand, x.shape, x).clamp(eps, 1 - eps)
+        u, minus_log_q = self.h(u_0, seen)
+        z = ((x + self._inside(u)) / self.levels).masked_fill(self._wrong(x), math.nan)
+        return z, minus_log_q - x.shape[1:].numel() * math.log(self.levels)
+
+    def check(self, x: Tensor) -> None:
+        """Refuse points that hold anything but levels."""
+        if (wrong := self._wrong(x)).any():
             raise ValueError(
                 f"{type(self).__name__} takes the whole numbers 0, 1, …, {self.levels - 1}, held as floats, "
                 f"and the points hold {float(x[wrong][0]):g}; give levels=… as many as there are, or leave "
                 "the layer out for continuous data."
             )
-        seen: Any = (x, context)
-        eps = torch.finfo(x.dtype).eps
-        u_0 = draws(self, torch.rand, x.shape, x).clamp(eps, 1 - eps)
-        u, minus_log_q = self.h(u_0, seen)
-        z = ((x + self._inside(u)) / self.levels).masked_fill(wrong, math.nan)
-        return z, minus_log_q - x.shape[1:].numel() * math.log(self.levels)
+
+    def _wrong(self, x: Tensor) -> Tensor:
+        return x != x.floor().clamp(0, self.levels - 1)
 
     def _inside(self, u: Tensor) -> Tensor:
         margin = 2 * self.levels * torch.finfo(u.dtype).eps

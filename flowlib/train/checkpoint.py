@@ -1,21 +1,23 @@
-"""Checkpoints on disk: one file that is always whole, and the one before it."""
+"""Checkpoints on disk: one file that is always whole, and that knows which model and which run it is of."""
 
 from __future__ import annotations
 
-import io
-import itertools
 import os
 import warnings
 import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
+from torch import Tensor, nn
 
 from flowlib.flow import Flow
-from flowlib.train.files import replacing
 
-FORMAT, VERSION = "flowlib checkpoint", 1
+FORMAT, VERSION = "flowlib checkpoint", 2
 
 PathLike = str | os.PathLike[str]
 
@@ -24,22 +26,12 @@ class CheckpointError(ValueError):
     """A file is not a checkpoint that this flow, or this training, can go on from."""
 
 
-def previous(path: PathLike) -> Path:
-    """Where the checkpoint before the last is kept: ``glow.pt`` has ``glow.previous.pt``."""
-    path = Path(path)
-    return path.with_name(f"{path.stem}.previous{path.suffix}")
-
-
 def save_checkpoint(path: PathLike, content: dict[str, Any]) -> None:
-    """Write a checkpoint so that a kill at any instant leaves a whole one at ``path`` or beside it.
-
-    The new file is written beside ``path`` and brought to the disk; then the old one becomes the
-    previous one, and the new one takes its name. What is at ``path`` and is not a whole checkpoint is
-    never overwritten: it moves to a free name.
+    """Write a checkpoint so that a kill at any instant leaves a whole one at ``path``: the old or the new.
 
     Args:
-        path: the file.
-        content: tensors, numbers, strings, None, and lists and dictionaries of them.
+        path: the file; what is there is replaced.
+        content: tensors, numbers, strings, None, and lists, tuples and dictionaries of them.
 
     Raises:
         OSError: if the disk is full or the folder may not be written to. The last checkpoint stays.
@@ -52,78 +44,24 @@ def save_checkpoint(path: PathLike, content: dict[str, Any]) -> None:
         3
         >>> folder.cleanup()
     """
-    path, file = Path(path), io.BytesIO()
-    # in memory first, for torch's writer to the disk does not say in words that the disk is full
-    torch.save({"format": FORMAT, "version": VERSION, **content}, file)
-    with replacing(path, file.getbuffer()):
-        if path.exists():
-            os.replace(path, previous(path) if _is_whole(path) else _free_name(path))
+    try:
+        with replacing(Path(path)) as file:
+            torch.save({"format": FORMAT, "version": VERSION, **content}, file)
+    except RuntimeError as error:  # torch's writer hides what the disk said
+        raise OSError(str(error.__context__ or error)) from None
 
 
 def load_checkpoint(path: PathLike) -> dict[str, Any]:
-    """Read the newest whole checkpoint: that at ``path``, else the previous one, with a warning.
+    """Read a checkpoint.
 
     Only tensors and plain values are read, never code: a checkpoint from elsewhere can do no harm.
     Every byte is checked against its checksum.
 
     Raises:
-        FileNotFoundError: if there is neither.
-        CheckpointError: if the file is truncated, damaged, foreign or of a newer flowlib, and there is no
-            whole previous one.
+        FileNotFoundError: if there is none.
+        CheckpointError: if the file is truncated, damaged, foreign or of another version of flowlib.
     """
-    path, older = Path(path), previous(path)
-    try:
-        return _read(path)
-    except (CheckpointError, FileNotFoundError) as error:
-        if not older.exists():
-            raise
-        content = _read(older)
-        warnings.warn(
-            f"{error} The run goes on from the previous checkpoint, {older.name}, after step "
-            f"{content.get('step')}.",
-            stacklevel=2,
-        )
-        return content
-
-
-def load_parameters(flow: Flow, path: PathLike) -> Flow:
-    """Give a flow the parameters from a checkpoint, as the training would leave them, to use or refine it.
-
-    They are those of the best validation if there was one, else the moving average if there is one, else
-    the last. The flow comes back in eval mode; build it as for the training.
-
-    Raises:
-        FileNotFoundError, CheckpointError: as :func:`load_checkpoint`, and if the checkpoint is another
-            model's.
-    """
-    content = load_checkpoint(path)
-    check_model(flow, content, Path(path))
-    flow.load_state_dict(content["best"] or content["average"] or content["flow"])
-    return flow.eval()
-
-
-def check_model(flow: Flow, content: dict[str, Any], path: Path) -> None:
-    """Refuse a checkpoint whose parameters and buffers are not this flow's."""
-    here = {name: _describe(value) for name, value in flow.state_dict().items()}
-    there = {name: _describe(value) for name, value in content.get("flow", {}).items()}
-    different = [
-        f"{name} is {there.get(name, 'missing')} in the file and {here.get(name, 'missing')} in the flow"
-        for name in here | there
-        if here.get(name) != there.get(name)
-    ]
-    if different:
-        more = f", and {len(different) - 1} more differ" if len(different) > 1 else ""
-        raise CheckpointError(
-            f"{path} is the checkpoint of another model: {different[0]}{more}. Build the flow as it was "
-            "built then, or give another file."
-        )
-
-
-def _describe(value: torch.Tensor) -> str:
-    return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
-
-
-def _read(path: Path) -> dict[str, Any]:
+    path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"There is no checkpoint at {path}.")
     try:
@@ -145,23 +83,210 @@ def _read(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} was not written by flowlib.")
     if content.get("version") != VERSION:
         raise CheckpointError(
-            f"{path} was written by a newer flowlib: version {content.get('version')} of the format, and "
-            f"this one reads version {VERSION}. Update flowlib to use it."
+            f"{path} was written by another version of flowlib: version {content.get('version')} of the "
+            f"format, and this one reads version {VERSION}. Use the flowlib of then, or begin a new run."
         )
     return content
 
 
-def _is_whole(path: Path) -> bool:
+def load_parameters(flow: Flow, path: PathLike) -> Flow:
+    """Give a flow the parameters from a checkpoint, as the training would leave them, to use or refine it.
+
+    They are those of the best validation if there was one, else the moving average if there is one, else
+    the last. The flow comes back in eval mode; build it as for the training.
+
+    Raises:
+        FileNotFoundError, CheckpointError: as :func:`load_checkpoint`, and if the checkpoint is another
+            model's.
+    """
+    content = load_for(flow, path)
+    flow.load_state_dict(content["best"] or content["average"] or content["flow"])
+    return flow.eval()
+
+
+# --- whose checkpoint it is -------------------------------------------------------------------
+
+
+def load_for(flow: Flow, path: PathLike, settings: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The checkpoint there; refuse that of another model, and of a run with other settings."""
+    content = load_checkpoint(path)
+    if different := _differences(content.get("model", {}), describe(flow)):
+        more = f", and {len(different) - 1} more differ" if len(different) > 1 else ""
+        raise CheckpointError(
+            f"{path} is the checkpoint of another model: {different[0]}{more}. Build the flow as it was "
+            "built then, or give another file."
+        )
+    if settings is not None and (different := _differences(content["settings"], settings)):
+        raise CheckpointError(
+            f"{path} belongs to another run: {'; '.join(different)}. To go on with it, call fit as then. To "
+            "begin anew, give another file, or delete this one. To begin with what it learned, call "
+            "load_parameters(flow, file) first and give fit another file."
+        )
+    return content
+
+
+def describe(flow: nn.Module) -> dict[str, Any]:
+    """All that decides what a flow computes but its parameters' values, each under its name.
+
+    For every module its class and its public attributes, such as the ``box`` of a spline, which no tensor's
+    shape shows; for every parameter and buffer its dtype and shape. An attribute that is no configuration,
+    such as a counter, has a name that begins with an underscore.
+
+    Example:
+        >>> from flowlib import UniformBox
+        >>> describe(UniformBox(2, -1.0, 1.0))["high"]
+        1.0
+    """
+    found: dict[str, Any] = {}
+    for name, module in flow.named_modules():
+        found[name or "the flow"] = type(module).__qualname__
+        found |= {f"{name}.{key}".lstrip("."): _plain(value) for key, value in _public(module)}
+    kept = flow.state_dict()
+    found |= {name: f"{_name(value.dtype)} of shape {tuple(value.shape)}" for name, value in kept.items()}
+    return found | {name: fingerprint(value) for name, value in flow.named_buffers() if name not in kept}
+
+
+def fingerprint(data: Any, context: Tensor | None = None) -> str:
+    """A short text that differs when the data do: shape, dtype, checksum, or a sampler and its settings."""
+    if isinstance(data, Tensor):
+        both = [data] if context is None else [data, context]
+        return f"{tuple(data.shape)} {_name(data.dtype)} with checksum {_checksum(both)}"
+    if isinstance(data, nn.Module):  # a flow that is sampled
+        settings = torch.frombuffer(bytearray(repr(describe(data)), "utf-8"), dtype=torch.uint8)
+        checksum = _checksum([settings, *data.state_dict().values()])
+        return f"draws from {type(data).__qualname__} with checksum {checksum}"
+    return f"draws from {_plain(data)}"
+
+
+def _differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+    return [
+        f"{name} was {there.get(name, 'missing')} and is {here.get(name, 'missing')}"
+        for name in here | there
+        if here.get(name, "missing") != there.get(name, "missing")
+    ]
+
+
+def _public(owner: Any) -> list[tuple[str, Any]]:
+    """The attributes that are its own, without those that only say how it is computed just now."""
+    return [
+        (name, value)
+        for name, value in getattr(owner, "__dict__", {}).items()
+        if not (name.startswith("_") or name in ("training", "autocast_dtype") or value is None)
+        if not isinstance(getattr(type(owner), name, None), cached_property)
+    ]
+
+
+def _plain(value: Any, depth: int = 3) -> Any:
+    """A value as numbers, text and tuples of them."""
+    if isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Tensor):
+        return fingerprint(value)
+    if isinstance(value, (tuple, list)):
+        return tuple(_plain(one, depth) for one in value)
+    settings = [f"{name}={_plain(one, depth - 1)}" for name, one in _public(value)] if depth else []
+    return f"{getattr(value, '__qualname__', type(value).__qualname__)}({', '.join(settings)})"
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _checksum(tensors: list[Tensor]) -> str:
+    checksum = 0
+    for tensor in tensors:
+        numbers = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        checksum = zlib.crc32(numbers.data, checksum)
+    return f"{checksum:08x}"
+
+
+# --- files ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write beside ``path``, which takes its place once it is whole and safe on the disk."""
+    beside = path.with_name(path.name + ".partial")
     try:
-        _read(path)
-    except CheckpointError:
-        return False
-    return True
+        with open(beside, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+        with suppress(OSError):  # the new name too, where folders can be brought to the disk: not on Drive
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
-def _free_name(path: Path) -> Path:
-    names = (path.with_name(f"{path.stem}.set-aside-{k}{path.suffix}") for k in itertools.count(1))
-    return next(name for name in names if not name.exists())
+def files(checkpoint: PathLike | None, history: PathLike | None) -> list[Path]:
+    """The files of a run; refuse early what could not be written later, or would be lost.
+
+    A folder that is missing is not made: it might be a drive that is not mounted yet.
+    """
+    named = {"checkpoint": checkpoint, "history": history}
+    found = {name: Path(path) for name, path in named.items() if path is not None}
+    for name, file in found.items():
+        if file.exists() and not file.is_file():
+            raise ValueError(f"{name} must be a file, and {str(file)!r} is a folder or a device.")
+        if not file.parent.is_dir():
+            raise ValueError(
+                f"{name}={str(file)!r} lies in a folder that does not exist; make it first, or mount the "
+                "drive that should hold it."
+            )
+    if len({file.resolve() for file in found.values()}) < len(found):
+        raise ValueError(f"checkpoint and history are both {str(checkpoint)!r}; give each a file of its own.")
+    if history is not None and found["history"].exists() and not _is_history(found["history"]):
+        raise ValueError(
+            f"history={str(history)!r} is a file that fit did not write, and it would be overwritten; give "
+            "another name."
+        )
+    return list(found.values())
+
+
+@contextmanager
+def alone(files: list[Path]) -> Iterator[None]:
+    """Hold a lock on the files while a run writes them; it ends with the process, however that ends."""
+    with ExitStack() as locks:
+        for path in files:
+            lock = path.with_name(path.name + ".lock")
+            try:
+                import fcntl
+
+                file = locks.enter_context(open(lock, "w"))
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise CheckpointError(
+                    f"Another run is writing {path} at this moment: wait for its end, or give another file."
+                ) from None
+            except (ImportError, OSError):  # a system or a drive without locks
+                continue
+            locks.callback(lock.unlink, missing_ok=True)
+        yield
+
+
+@contextmanager
+def failing_softly(path: PathLike, step: int, finished: bool) -> Iterator[None]:
+    """Turn a file that cannot be written into a warning: the training is worth more."""
+    try:
+        yield
+    except OSError as error:
+        then = "The training goes on, and will try again."
+        if finished:
+            then = "The training is over: make room and call fit again, which repeats what came after that."
+        warnings.warn(
+            f"{path} could not be written after step {step} ({error}); what was there stays. {then}",
+            stacklevel=4,
+        )
+
+
+def _is_history(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.readline().startswith(b"step,loss,")
 
 
 __all__ = ["CheckpointError", "load_checkpoint", "load_parameters", "save_checkpoint"]

@@ -20,6 +20,37 @@ if TYPE_CHECKING:
     from flowlib.data import Dataset
 
 
+#: what the constructors of ``MODELS`` take that is no size
+NO_SIZES = ("event_shape", "context_features", "base")
+#: steps, batch size, learning rate and decay of the average to start from, by what the data are
+TRAINING: dict[str, tuple[int, int, float, float | None]] = {
+    "points": (2000, 256, 1e-3, None),
+    "small images": (800, 64, 1e-3, 0.99),
+    "images": (20_000, 64, 1e-3, 0.999),
+}
+_STEPS, _MANY_STEPS = (
+    {"layers": 8, "scales": 3, "hidden": (32,)},
+    {"layers": 16, "scales": 3, "hidden": (128,)},
+)
+_WIDE = {"layers": 5, "hidden": (1024, 1024)}
+#: sizes, where those of the constructors, made for the plane and for 4 × 4 pixels, are too small
+SIZES: dict[str, dict[str, dict[str, Any]]] = {
+    "points": {},
+    "small images": {
+        "realnvp_multiscale": {"scales": 2, "hidden": (32, 32)},
+        "glow": _STEPS,
+        "wavelet": _STEPS,
+    },
+    "images": {
+        "maf": _WIDE,
+        "iaf": _WIDE,
+        "realnvp_multiscale": {"scales": 3, "hidden": (64, 64, 64)},
+        "glow": _MANY_STEPS,
+        "wavelet": _MANY_STEPS,
+    },
+}
+
+
 class Flatten(Bijection):
     r"""An image's pixels in one row, so that models of vectors take images.
 
@@ -77,7 +108,7 @@ def flow_for(data: Dataset, model: str = "glow", context_features: int = 0, **si
         >>> flow.log_prob(digits.test[:5].float()).shape, flow.sample(3).shape
         (torch.Size([5]), torch.Size([3, 1, 8, 8]))
     """
-    check_sizes(model, sizes)
+    sizes_of(model, sizes)
     shape = tuple(data.train.shape[1:])
     build = partial(MODELS[model], context_features=context_features, **sizes)
     try:
@@ -97,11 +128,11 @@ def flow_for(data: Dataset, model: str = "glow", context_features: int = 0, **si
     return Flow(Compose([*_layers(flow), Logit(0.05), Dequantize(data.levels)]), flow.base, context_features)
 
 
-def sizes_of(model: str) -> dict[str, Any]:
+def sizes_of(model: str, given: Iterable[str] = ()) -> dict[str, Any]:
     """The keywords that size a row of ``MODELS``, with the values that its constructor gives them.
 
     Raises:
-        ValueError: if there is no such model.
+        ValueError: if there is no such model, or it does not take one of the names that are ``given``.
 
     Example:
         >>> sizes_of("planar")
@@ -110,26 +141,36 @@ def sizes_of(model: str) -> dict[str, Any]:
     if model not in MODELS:
         raise ValueError(f"There is no model {model!r}; choose one of {', '.join(MODELS)}.")
     keywords = inspect.signature(MODELS[model]).parameters.values()
-    others = ("event_shape", "context_features", "base")
-    return {keyword.name: keyword.default for keyword in keywords if keyword.name not in others}
+    sizes = {one.name: one.default for one in keywords if one.name not in NO_SIZES}
+    if wrong := [name for name in given if name not in sizes]:
+        its = ", ".join(sizes) or "none at all"
+        raise ValueError(f"{model} does not take {' and '.join(wrong)}; its sizes are {its}.")
+    return sizes
 
 
-def check_sizes(model: str, sizes: Iterable[str]) -> None:
-    """Refuse sizes that the model's constructor does not take.
+def recipe(model: str, data: Dataset) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings to start from, for whom gives none: the sizes of the model, and the training's.
 
-    Raises:
-        ValueError: if there is one, or there is no such model.
+    An image that cannot be halved as often as the recipe has it gets fewer scales.
+
+    Example:
+        >>> from flowlib.data import load_dataset
+        >>> recipe("planar", load_dataset("two_moons"))
+        ({'layers': 8}, {'steps': 2000, 'batch_size': 256, 'lr': 0.001, 'ema': None})
     """
-    taken = sizes_of(model)
-    wrong = [name for name in sizes if name not in taken]
-    if wrong:
-        raise ValueError(
-            f"{model} does not take {' and '.join(wrong)}; its sizes are {', '.join(taken) or 'none at all'}."
-        )
+    point = data.train[0]
+    kind = "points" if data.levels is None else "small images" if point.numel() <= 256 else "images"
+    sizes = {name: value for name, value in sizes_of(model).items() if name not in ("mix", "steps")}
+    sizes |= SIZES[kind].get(model, {})
+    if "scales" in sizes and point.dim() == 3:
+        side = math.gcd(*point.shape[1:])
+        halvings = (side & -side).bit_length() - 1  # how often 2 divides it
+        sizes["scales"] = max(1, min(sizes["scales"], halvings))
+    return sizes, dict(zip(("steps", "batch_size", "lr", "ema"), TRAINING[kind], strict=True))
 
 
 def _layers(flow: Flow) -> list[Bijection]:
     return list(flow.bijection) if isinstance(flow.bijection, Compose) else [flow.bijection]
 
 
-__all__ = ["Flatten", "check_sizes", "flow_for", "sizes_of"]
+__all__ = ["Flatten", "flow_for", "recipe", "sizes_of"]

@@ -2,17 +2,16 @@ r"""Reverse KL against an energy."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from flowlib.flow import Flow
-from flowlib.train.batches import Batch, Draws, Share
-from flowlib.train.blame import first_to_blame
-from flowlib.train.door import check
-from flowlib.train.history import History
-from flowlib.train.loop import train
+from flowlib.train import report
+from flowlib.train.report import History
+from flowlib.train.step import check_arguments, descend, in_training, optimiser_of, seed_layers, stream
 
 
 def fit_reverse_kl(
@@ -58,7 +57,7 @@ def fit_reverse_kl(
 
     Reference: Rezende and Mohamed, *Variational Inference with Normalizing Flows*, ICML 2015.
     """
-    check(flow, lr, clip, steps=steps, batch_size=batch_size)
+    check_arguments(flow, lr, clip, steps=steps, batch_size=batch_size)
     if not callable(log_density):
         came = type(log_density).__name__
         raise TypeError(f"log_density must be a function, such as U1().log_unnormalised, and came as {came}.")
@@ -67,11 +66,9 @@ def fit_reverse_kl(
     if flow.context_features:
         raise ValueError("fit_reverse_kl takes flows without context: build it with context_features=0.")
     flow.to(device)
-    generator = torch.Generator().manual_seed(seed)
-    batches = Draws(flow.base, batch_size, generator, flow.base.anchor, Share())
+    optimiser, record = optimiser_of(flow, lr), History()
 
-    def loss(model: nn.Module, batch: Batch, step: int) -> Tensor:
-        z, _ = batch
+    def risk(flow: Flow, z: Tensor, context: Tensor | None = None) -> Tensor:
         x, log_det = flow.bijection(z)
         if not x.isfinite().all():  # before the target sees it, which may refuse such points
             raise FloatingPointError("a sample is not finite")
@@ -81,13 +78,24 @@ def fit_reverse_kl(
                 f"log_density must give one number for each point, shape {tuple(log_det.shape)}, "
                 f"and gave shape {tuple(log_p.shape)}."
             )
-        beta = min(1.0, 0.01 + step / warm_up) if warm_up else 1.0
+        beta = min(1.0, 0.01 + len(record.loss) / warm_up) if warm_up else 1.0
         return (flow.base.log_prob(z) - log_det - beta * log_p).mean()
 
-    def blame(batch: Batch) -> str:
-        return first_to_blame(flow, batch, False, log_density, "log_density")
-
-    return train(flow, batches, loss, blame, steps=steps, lr=lr, seed=seed, clip=clip, progress=progress)
+    advance, start = report.progress_bar(flow, steps, 0, progress), time.perf_counter()
+    with in_training(flow) as pressed:
+        for step in range(steps):
+            z = flow.base.sample(batch_size, torch.Generator().manual_seed(stream(seed, step)))
+            seed_layers(flow, stream(seed, step, 1))
+            try:
+                stop = descend(optimiser, [risk(flow, z)], record, lr, steps, clip, pressed)
+            except FloatingPointError as error:
+                raise report.blame(error, record, steps, flow, [(z, None)], risk, log_density) from None
+            advance(record.loss[-1])
+            if stop:
+                break
+    record.interrupted = len(record.loss) < steps
+    record.seconds = time.perf_counter() - start
+    return record
 
 
 __all__ = ["fit_reverse_kl"]

@@ -16,7 +16,7 @@ from bs4 import BeautifulSoup
 from benchmarks import scaling, throughput, training
 from benchmarks.cards import PEAKS, share_of_peak
 from benchmarks.memory import Memory
-from flowlib.train.flow_for import check_sizes
+from flowlib.train.flow_for import sizes_of
 from tests.book.conftest import ROOT, build_results_page
 
 CPU = torch.device("cpu")
@@ -75,7 +75,7 @@ def test_a_model_is_measured(name: str, committed: dict[str, Any]) -> None:
 def test_every_row_is_a_model_with_sizes_of_its_own() -> None:
     for name, row in training.ROWS.items():
         assert name == row.model
-        check_sizes(row.model, row.sizes)
+        sizes_of(row.model, row.sizes)
 
 
 def test_operations_are_counted_forwards_and_backwards() -> None:

@@ -11,7 +11,6 @@ import torch
 
 from flowlib import MODELS
 from flowlib.train import CheckpointError, load_checkpoint, load_parameters, save_checkpoint
-from flowlib.train.checkpoint import previous
 
 
 @pytest.fixture
@@ -29,19 +28,18 @@ def same(one, other):
 
 def test_what_is_saved_comes_back(path):
     save_checkpoint(path, content(1))
-    assert same(load_checkpoint(path), content(1) | {"format": "flowlib checkpoint", "version": 1})
+    assert same(load_checkpoint(path), content(1) | {"format": "flowlib checkpoint", "version": 2})
 
 
-def test_the_last_two_are_kept_and_nothing_else(path):
+def test_the_last_is_kept_and_nothing_else(path):
     for step in range(4):
         save_checkpoint(path, content(step))
     assert load_checkpoint(path)["step"] == 3
-    assert load_checkpoint(previous(path))["step"] == 2
-    assert sorted(file.name for file in path.parent.iterdir()) == ["run.previous.pt", "run.pt"]
+    assert [file.name for file in path.parent.iterdir()] == ["run.pt"]
 
 
 def test_no_code_is_read(path):
-    torch.save({"format": "flowlib checkpoint", "version": 1, "step": os.getcwd}, path)
+    torch.save({"format": "flowlib checkpoint", "version": 2, "step": os.getcwd}, path)
     with pytest.raises(CheckpointError, match="was not written by flowlib"):
         load_checkpoint(path)
 
@@ -106,8 +104,8 @@ def a_model(path):
     torch.save(torch.nn.Linear(2, 2), path)
 
 
-def newer(path):
-    torch.save({"format": "flowlib checkpoint", "version": 2, "flow": {}}, path)
+def older(path):
+    torch.save({"format": "flowlib checkpoint", "version": 1, "flow": {}}, path)
 
 
 FOREIGN = pytest.mark.parametrize(
@@ -117,7 +115,7 @@ FOREIGN = pytest.mark.parametrize(
         (another_archive, "was not written by flowlib"),
         (a_state_dict, "was not written by flowlib"),
         (a_model, "was not written by flowlib"),
-        (newer, "was written by a newer flowlib: version 2 of the format, and this one reads version 1"),
+        (older, "was written by another version of flowlib: version 1 of the format"),
     ],
 )
 
@@ -129,36 +127,8 @@ def test_a_foreign_file_is_refused(path, write, words):
         load_checkpoint(path)
 
 
-@FOREIGN
-def test_a_foreign_file_is_set_aside_and_the_previous_good_one_used(path, write, words):
-    save_checkpoint(path, content(1))
-    save_checkpoint(path, content(2))
-    write(path)
-    foreign = path.read_bytes()
-    with pytest.warns(UserWarning, match=rf"{words}.* previous checkpoint, run.previous.pt, after step 1"):
-        assert load_checkpoint(path)["step"] == 1
-    save_checkpoint(path, content(3))
-    assert load_checkpoint(path)["step"] == 3
-    assert load_checkpoint(previous(path))["step"] == 1
-    write(path)
-    save_checkpoint(path, content(4))
-    assert path.with_name("run.set-aside-1.pt").read_bytes() == foreign
-    assert path.with_name("run.set-aside-2.pt").exists()
-
-
-def test_a_missing_file_falls_back_with_a_warning_or_is_named(path):
+def test_a_missing_file_is_named(path):
     with pytest.raises(FileNotFoundError, match="There is no checkpoint at"):
-        load_checkpoint(path)
-    save_checkpoint(path, content(1))
-    path.rename(previous(path))
-    with pytest.warns(UserWarning, match="There is no checkpoint at .* after step 1"):
-        assert load_checkpoint(path)["step"] == 1
-
-
-def test_if_both_are_damaged_both_are_refused(path):
-    text(path)
-    text(previous(path))
-    with pytest.raises(CheckpointError, match=r"run\.previous\.pt is no checkpoint"):
         load_checkpoint(path)
 
 

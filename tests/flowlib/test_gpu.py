@@ -50,9 +50,9 @@ def losses_are_close(one: History, other: History) -> bool:
     return torch.allclose(torch.tensor(one.loss), torch.tensor(other.loss), rtol=1e-3)
 
 
-def lost_after(steps: int) -> Callable[..., tuple[float, float]]:
+def lost_after(steps: int) -> Callable[..., bool]:
     """The loop's step, which fails when it has run so often."""
-    step, left = flowlib.train.loop._step, iter(range(steps))
+    step, left = flowlib.train.loop.descend, iter(range(steps))
 
     def failing(*arguments):
         if next(left, None) is None:
@@ -68,9 +68,9 @@ def test_bfloat16_moves_log_prob_little(which):
 
 
 def test_a_fit_on_the_device_is_that_on_the_cpu():
-    flow, images = digits_flow()
+    flow, images = continuous_flow()  # what a layer draws in training, it draws where it is
     here = fit(flow, images, steps=10, batch_size=64, progress=False)
-    flow, images = digits_flow()
+    flow, images = continuous_flow()
     there = fit(flow, images, steps=10, batch_size=64, **QUIET)
     assert flow.base.device.type == DEVICE
     assert images.device.type == "cpu"
@@ -107,7 +107,7 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path, monkeypatch):
     again, images = digits_flow()
     # the session is lost after step 6, two steps after the checkpoint
     with monkeypatch.context() as patch:
-        patch.setattr(flowlib.train.loop, "_step", lost_after(6))
+        patch.setattr(flowlib.train.loop, "descend", lost_after(6))
         with pytest.raises(ConnectionError):
             fit(again, images, checkpoint=tmp_path / "run.pt", **settings)
     again, images = digits_flow()
