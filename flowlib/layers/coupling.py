@@ -43,7 +43,7 @@ class _Coupling(Bijection):
         self._read_mask()
 
     def generate(self, z: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
-        """Move entries ``(B, m, …)`` by numbers ``(B, outputs * m, …)``; also the logarithms of the slopes."""
+        """Move entries ``(B, m, …)`` by numbers ``(B, outputs * m, …)``; with the logarithms of slopes."""
         raise NotImplementedError(f"{type(self).__name__} has no generate(z, numbers).")
 
     def normalise(self, x: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:

@@ -170,6 +170,24 @@ def test_what_is_no_level_is_refused(build):
             build(levels)
 
 
+@LAYERS
+def test_a_dtype_too_coarse_for_the_levels_is_refused_and_any_other_gives_them_back(build):
+    for dtype, most in ((torch.bfloat16, 6), (torch.float16, 51)):
+        layer = build(most, dtype)
+        x = torch.arange(32).remainder(most).reshape(1, *EVENT).to(dtype)
+        assert torch.equal(layer(layer.inverse(x)[0])[0], x)
+        for levels in (most + 1, 256):
+            for direction in (build(levels, dtype), build(levels, dtype).inverse):
+                with pytest.raises(ValueError, match=f"with {levels} levels cannot compute in {dtype}"):
+                    direction(torch.zeros(1, *EVENT, dtype=dtype))
+
+
+def test_fit_refuses_what_is_no_level_with_the_same_sentence():
+    flow = Flow([Triangular(2), Dequantize(4)], StandardNormal(2))
+    with pytest.raises(ValueError, match=r"takes the whole numbers 0, 1, …, 3.* hold 0\.5"):
+        fit(flow, torch.full((20, 2), 0.5), steps=1, progress=False)
+
+
 # --- variational dequantisation -----------------------------------------------------------
 
 

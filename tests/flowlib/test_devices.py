@@ -23,8 +23,8 @@ from tests.flowlib.randomised import randomised
 
 
 def dequantised(layer: Dequantize) -> Flow:
-    linear = MODELS["linear"](event_shape=4)
-    return Flow([*linear.bijection, Logit(0.05), layer], linear.base)
+    inner = MODELS["realnvp"](event_shape=4, layers=1, hidden=(4,))
+    return Flow([*inner.bijection, Logit(0.05), layer], inner.base)
 
 
 NOT_IN_MODELS = {

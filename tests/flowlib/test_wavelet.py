@@ -91,6 +91,15 @@ def test_the_scales_sum_to_the_whole(context_features):
     torch.testing.assert_close(sum(terms), flow.log_prob(x, context), atol=1e-11, rtol=0)
 
 
+def test_the_terms_keep_their_precision_under_autocast():
+    flow = pyramid().float()
+    x = flow.sample(3)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = [flow.scale_log_prob(x, i) for i in range(SCALES + 1)]
+    for i, term in enumerate(rounded):
+        assert torch.equal(term, flow.scale_log_prob(x, i))
+
+
 def test_each_term_is_the_papers_conditional_density():
     """log p(d | a) by the change of variables of the details alone, with a dense Jacobian."""
     flow, x = pyramid(), torch.randn(1, *EVENT)

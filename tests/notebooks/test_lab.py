@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import types
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
+from flowlib import plots
 from flowlib.data import Dataset
+from flowlib.train import History
 from flowlib.train.flow_for import flow_for
 from tools import formulas, notebooks, setup_cell
 from tools.lint import LAB_RULES, Lecture, rules_of
@@ -148,18 +151,57 @@ def test_what_is_missing_is_installed_and_torch_is_not_named(monkeypatch):
     assert commands == [[sys.executable, "-m", "pip", "install", "--quiet", "pooch", "pillow"]]
 
 
+def choose_scale(monkeypatch, runs: Path, data: str, card: tuple[int, int] | None) -> dict[str, Any]:
+    """Run the cell that chooses the scale and the run's folder, up to where it builds the flow."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: card)
+    images, device = torch.zeros(1, 3, 32, 32), "cuda" if card else "cpu"
+    names = {"torch": torch, "device": device, "Path": Path, "runs": runs, "DATA": data, "images": images}
+    exec(cell("SIZES = ").partition("\ntorch.manual_seed")[0], names)
+    return names
+
+
 @pytest.mark.parametrize(
-    ("device", "capability", "scale"),
-    [("cpu", None, "tiny"), ("cuda", (7, 5), "medium"), ("cuda", (8, 0), "large"), ("cuda", (9, 0), "large")],
+    ("card", "scale"), [(None, "tiny"), ((7, 5), "medium"), ((8, 0), "large"), ((9, 0), "large")]
 )
-def test_the_scale_suits_the_card(monkeypatch, device, capability, scale):
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
-    source = cell("SIZES = ").partition("\ntorch.manual_seed")[0]
-    names: dict[str, Any] = {"torch": torch, "device": device}
-    exec(source, names)
+def test_the_scale_suits_the_card(monkeypatch, tmp_path, card, scale):
+    names = choose_scale(monkeypatch, tmp_path, "cifar10", card)
     assert names["SCALE"] == scale
     assert names["modern"] == (scale == "large")  # bfloat16, which older cards have no units for
     assert names["SIZES"].keys() == names["TRAINING"].keys()
+
+
+def test_another_card_goes_on_with_the_run_of_the_first(monkeypatch, tmp_path):
+    first = choose_scale(monkeypatch, tmp_path, "cifar10", (7, 5))
+    later = choose_scale(monkeypatch, tmp_path, "cifar10", (8, 0))
+    assert (later["run"], later["SCALE"]) == (first["run"], "medium")
+    assert later["modern"]
+
+
+@pytest.mark.parametrize("data", ["folder:/my/photos", "folder:/my/photos/", "folder:photos/"])
+def test_a_run_has_a_name_whatever_the_folder_ends_in(monkeypatch, tmp_path, data):
+    assert "photos-32" in choose_scale(monkeypatch, tmp_path, data, None)["run"].name
+
+
+def note(asked: list, name: str, root: Path | None, size: int) -> None:
+    """Stands in for load_dataset: nothing after it is of interest."""
+    asked.append(root)
+    raise EOFError
+
+
+def test_downloads_stay_on_drive_and_a_history_without_a_look_is_drawn(monkeypatch, close_figures):
+    for on_colab in (True, False):
+        asked = []
+        fake = types.ModuleType("flowlib.data")
+        fake.load_dataset = partial(note, asked)
+        monkeypatch.setitem(sys.modules, "flowlib.data", fake)
+        with pytest.raises(EOFError):
+            exec(cell("load_dataset(DATA"), {"device": "cuda", "runs": Path("drive"), "on_colab": on_colab})
+        assert asked == [Path("drive", "data") if on_colab else None]
+    names = {"torch": torch, "plots": plots, "plt": plt, "history": History(loss=[3.0, 2.0])}
+    names["glow"] = types.SimpleNamespace(event_shape=torch.Size([3, 2, 2]))
+    monkeypatch.setattr(plt, "show", lambda: None)
+    exec(cell("history.validation"), names)
+    assert len(plt.gca().lines[-1].get_xdata()) == 0
 
 
 @pytest.fixture
@@ -196,8 +238,8 @@ def test_the_lab_runs_on_a_folder_of_photographs(photographs, monkeypatch, capsy
     assert names["images"].shape[1:] == (3, 16, 16)
     assert names["classes"] == 2
     made = {path.name for path in names["run"].iterdir()}
-    assert made == {"checkpoint.pt", "checkpoint.previous.pt", "history.csv", "samples", "samples.png"}
-    assert "photos-16-tiny" in str(names["run"])
+    assert made == {"checkpoint.pt", "history.csv", "samples", "samples.png", "scale.txt"}
+    assert "photos-16" in str(names["run"])
     names["trial"].cleanup()
     printed = capsys.readouterr().out
     assert "✓ (resume)" in printed
