@@ -54,7 +54,7 @@ def _row(*dimensions: int, bases: type[Base] = Base) -> Callable[[Callable[..., 
     """Make a row of :data:`MODELS` of a function that makes its layers, or the whole flow.
 
     The function is called with the shape of a point, the length of the context, and sizes of its own. The
-    row takes ``event_shape``, these sizes, ``context_features``, ``base``, then those that are keywords alone.
+    row takes ``event_shape``, these sizes, ``context_features``, ``base``, then any keyword-only sizes.
 
     Args:
         dimensions: of a point's shape: 1 for vectors, 3 for images.
