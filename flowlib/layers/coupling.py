@@ -71,7 +71,7 @@ class _Coupling(Bijection):
                 f"{wanted}, that is {self.outputs} for each entry that moves."
             )
         if self.by_pixel:
-            numbers = numbers * (1 - self.mask).repeat(self.outputs, 1, 1)
+            numbers = numbers * (1 - self.mask).repeat(self.outputs, *[1] * (self.mask.dim() - 1))
         moved, log_slopes = step(moving, numbers)
         return self._join(points, kept, moved), sum_event(log_slopes)
 
