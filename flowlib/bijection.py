@@ -89,8 +89,8 @@ class Compose(Bijection):
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         log_det = x.new_zeros(x.shape[0])
-        for layer in reversed(list(self)):
-            x, log_det_k = layer.inverse(x, context)
+        for layer in reversed(self.layers):
+            x, log_det_k = layer.inverse(x, context)  # type: ignore[operator]
             log_det = log_det + log_det_k
         return x, log_det
 
