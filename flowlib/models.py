@@ -1,12 +1,16 @@
 r"""Named models: one table from a name to a function that builds a ready :class:`~flowlib.flow.Flow`.
 
 Called without arguments each builds a small flow on the plane; keywords size it. Tests,
-benchmarks and the last lecture run over :data:`MODELS`, so a row is all a new model needs.
+benchmarks and the last lecture run over :data:`MODELS`, so a row is all a new model needs: a function that
+makes the layers, in generative order. What all rows share, a base and the checks, :func:`_row` adds.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
+from functools import update_wrapper
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,10 +40,97 @@ from flowlib.layers.vflow import Augment, VFlow
 from flowlib.layers.wavelet import WaveletFlow
 from flowlib.nets import MLP, AttentionNet, ConvNet
 
+MODELS: dict[str, Callable[..., Flow]] = {}
 
-def linear(
-    event_shape: int | Sequence[int] = (2,), context_features: int = 0, base: Base | None = None
-) -> Flow:
+Vector = tuple[int]
+Image = tuple[int, int, int]
+Points = tuple[int, ...]  # of either
+Widths = Sequence[int]
+Layers = list[Bijection]
+_KINDS = {1: "vectors, event_shape=(d,)", 3: "images, event_shape=(C, H, W)"}
+
+
+def _row(*dimensions: int, bases: type[Base] = Base) -> Callable[[Callable[..., Any]], Callable[..., Flow]]:
+    """Make a row of :data:`MODELS` of a function that makes its layers, or the whole flow.
+
+    The function is called with the shape of a point, the length of the context, and sizes of its own. The
+    row takes ``event_shape``, these sizes, ``context_features``, ``base``, then any keyword-only sizes.
+
+    Args:
+        dimensions: of a point's shape: 1 for vectors, 3 for images.
+        bases: the class of bases that the model can have.
+    """
+
+    def decorate(make: Callable[..., Any]) -> Callable[..., Flow]:
+        signature = _signature(make, (2,) if 1 in dimensions else (1, 4, 4))
+
+        def build(*arguments: Any, **keywords: Any) -> Flow:
+            given = signature.bind(*arguments, **keywords)
+            given.apply_defaults()
+            event_shape, features, base = (given.arguments.pop(name) for name in _SHARED)
+            shape = _checked(make.__name__, event_shape, dimensions, given.arguments)
+            flow = make(shape, features, **given.arguments)
+            if not isinstance(flow, Flow):
+                flow = Flow(Compose(flow), StandardNormal(shape), features)
+            if base is not None:
+                _check_base(flow, base, bases)
+                flow.base = base
+            return flow
+
+        MODELS[make.__name__] = update_wrapper(build, make)
+        build.__signature__ = signature  # type: ignore[attr-defined]
+        return build
+
+    return decorate
+
+
+_SHARED = {"event_shape": "int | Sequence[int]", "context_features": "int", "base": "Base | None"}
+
+
+def _signature(make: Callable, event_shape: tuple[int, ...]) -> inspect.Signature:
+    """The arguments of a row: those that all share, around the function's own."""
+    own = list(inspect.signature(make).parameters.values())[2:]
+    either = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    first, *shared = (
+        inspect.Parameter(name, either, default=default, annotation=kind)
+        for (name, kind), default in zip(_SHARED.items(), (event_shape, 0, None), strict=True)
+    )
+    before = [one for one in own if one.kind is either]
+    after = [one.replace(kind=either) for one in own if one.kind is not either]
+    return inspect.Signature([first, *before, *shared, *after], return_annotation="Flow")
+
+
+def _checked(
+    name: str, event_shape: Any, dimensions: Sequence[int], sizes: dict[str, Any]
+) -> tuple[int, ...]:
+    """The shape as a tuple of the right length, beside counts that are positive."""
+    shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
+    if not all(isinstance(size, int) and size > 0 for size in shape):
+        raise ValueError(f"event_shape must hold positive whole numbers, such as (2,), and came as {shape}.")
+    if len(shape) not in dimensions:
+        takes = ", or ".join(_KINDS[n] for n in dimensions)
+        raise ValueError(f"{name} takes {takes}, and event_shape came as {shape}.")
+    for count in {"layers", "scales"} & sizes.keys():
+        if not isinstance(sizes[count], int) or sizes[count] < 1:
+            raise ValueError(f"{count} must be a whole number, 1 or more, and came as {sizes[count]!r}.")
+    return shape
+
+
+def _check_base(flow: Flow, base: Base, bases: type[Base]) -> None:
+    if tuple(base.event_shape) != tuple(flow.base.event_shape):
+        raise ValueError(
+            f"base has event_shape {tuple(base.event_shape)} and the flow {tuple(flow.base.event_shape)}; "
+            "give both the same."
+        )
+    if not isinstance(base, bases):
+        raise ValueError(
+            f"{type(flow).__name__} needs a base of the class {bases.__name__}, and base came as "
+            f"{type(base).__name__}; leave it out."
+        )
+
+
+@_row(1)
+def linear(shape: Vector, features: int) -> Layers:
     r"""One triangular affine map, :math:`x = Lz + b`: every Gaussian, and nothing else.
 
     Args:
@@ -54,16 +145,11 @@ def linear(
         >>> linear(event_shape=3).event_shape
         torch.Size([3])
     """
-    (d,) = _vector("linear", event_shape)
-    return _flow([Triangular(d, context_features)], (d,), context_features, base)
+    return [Triangular(*shape, features)]
 
 
-def planar(
-    event_shape: int | Sequence[int] = (2,),
-    layers: int = 8,
-    context_features: int = 0,
-    base: Base | None = None,
-) -> Flow:
+@_row(1)
+def planar(shape: Vector, features: int, layers: int = 8) -> Layers:
     r"""A stack of planar layers, :math:`u^k = u^{k-1} + u_k \tanh(w_k^\top u^{k-1} + b_k)`.
 
     Args:
@@ -79,35 +165,22 @@ def planar(
         >>> planar(layers=4).event_shape
         torch.Size([2])
     """
-    (d,) = _vector("planar", event_shape)
-    stack = [Planar(d, context_features) for _ in _layers(layers)]
-    return _flow(stack, (d,), context_features, base)
+    return [Planar(*shape, features) for _ in range(layers)]
 
 
-def radial(
-    event_shape: int | Sequence[int] = (2,),
-    layers: int = 8,
-    context_features: int = 0,
-    base: Base | None = None,
-) -> Flow:
+@_row(1)
+def radial(shape: Vector, features: int, layers: int = 8) -> Layers:
     r"""A stack of radial layers, which pull or push around centres; arguments as in :func:`planar`.
 
     Example:
         >>> radial(layers=4).event_shape
         torch.Size([2])
     """
-    (d,) = _vector("radial", event_shape)
-    stack = [Radial(d, context_features) for _ in _layers(layers)]
-    return _flow(stack, (d,), context_features, base)
+    return [Radial(*shape, features) for _ in range(layers)]
 
 
-def nice(
-    event_shape: int | Sequence[int] = (2,),
-    layers: int = 8,
-    hidden: Sequence[int] = (64, 64),
-    context_features: int = 0,
-    base: Base | None = None,
-) -> Flow:
+@_row(1, 3)
+def nice(shape: Points, features: int, layers: int = 8, hidden: Widths = (64, 64)) -> Layers:
     r"""NICE: additive couplings with alternating masks, and a diagonal scaling at the end.
 
     Vectors get MLP conditioners, images ``(C, H, W)`` convolutional ones with checkerboards.
@@ -126,40 +199,119 @@ def nice(
         >>> len(nice(layers=4).bijection)  # four couplings and the scaling
         5
     """
-    shape = _coupled("nice", event_shape)
-    stack = _couplings(
-        shape, layers, lambda mask: AdditiveCoupling(mask, _conditioner(mask, 1, hidden, context_features))
-    )
-    return _flow([*stack, Scale(shape)], shape, context_features, base)
+
+    def couple(mask: Tensor) -> Bijection:
+        return AdditiveCoupling(mask, _conditioner(mask, 1, hidden, features))
+
+    return [*_couplings(shape, layers, couple), Scale(shape)]
 
 
-def realnvp(
-    event_shape: int | Sequence[int] = (2,),
-    layers: int = 8,
-    hidden: Sequence[int] = (64, 64),
-    context_features: int = 0,
-    base: Base | None = None,
-) -> Flow:
+@_row(1, 3)
+def realnvp(shape: Points, features: int, layers: int = 8, hidden: Widths = (64, 64)) -> Layers:
     r"""RealNVP: affine couplings with alternating masks; arguments and errors as in :func:`nice`.
 
     Example:
         >>> realnvp(event_shape=(1, 8, 8), layers=4, hidden=(16,)).event_shape
         torch.Size([1, 8, 8])
     """
-    shape = _coupled("realnvp", event_shape)
-    stack = _couplings(
-        shape, layers, lambda mask: AffineCoupling(mask, _conditioner(mask, 2, hidden, context_features))
-    )
-    return _flow(stack, shape, context_features, base)
+
+    def couple(mask: Tensor) -> Bijection:
+        return AffineCoupling(mask, _conditioner(mask, 2, hidden, features))
+
+    return _couplings(shape, layers, couple)
 
 
-def realnvp_multiscale(
-    event_shape: Sequence[int] = (1, 4, 4),
-    scales: int = 2,
-    hidden: Sequence[int] = (16,),
-    context_features: int = 0,
-    base: Base | None = None,
-) -> Flow:
+@_row(1)
+def maf(shape: Vector, features: int, layers: int = 3, hidden: Widths = (64, 64)) -> Layers:
+    r"""MAF: affine autoregressive layers, each in the order reversed to the last; density in one pass.
+
+    Args:
+        event_shape: ``(d,)``.
+        layers: the number of layers.
+        hidden: widths inside each masked network; d − 1 or more keep every dependency.
+        context_features: length of the vector that conditions each point; 0 for none.
+        base: the base density; a standard normal if not given.
+
+    Raises:
+        ValueError: if ``event_shape`` is not one size, or ``layers`` is not positive.
+
+    Example:
+        >>> maf(event_shape=5, layers=3).event_shape
+        torch.Size([5])
+    """
+    (d,) = shape
+    return [AffineAutoregressive(d, hidden, features, _order(d, k)) for k in range(layers)]
+
+
+@_row(1)
+def iaf(shape: Vector, features: int, layers: int = 3, hidden: Widths = (64, 64)) -> Layers:
+    r"""IAF: the inverse of :func:`maf`, with samples in one pass; arguments and errors as there.
+
+    Example:
+        >>> iaf(event_shape=5, layers=3).event_shape
+        torch.Size([5])
+    """
+    return [Inverse(layer) for layer in maf(shape, layers, hidden, features).bijection.layers]  # type: ignore
+
+
+@_row(1)
+def spline(
+    shape: Vector,
+    features: int,
+    layers: int = 4,
+    hidden: Widths = (64, 64),
+    *,
+    bins: int = 6,
+    box: float = 4.0,
+) -> Layers:
+    r"""Couplings by rational-quadratic splines, with alternating masks.
+
+    Args:
+        event_shape: ``(d,)`` with d ≥ 2.
+        layers: the number of couplings.
+        hidden: widths inside each conditioner.
+        context_features: length of the vector that conditions each point; 0 for none.
+        base: the base density; a standard normal if not given.
+        bins: the number of pieces of each spline.
+        box: points move inside :math:`[-\mathrm{box}, \mathrm{box}]^d`, so bring the data there.
+
+    Raises:
+        ValueError: if ``event_shape`` is not one size or is 1, or a size is not positive.
+
+    Example:
+        >>> spline(event_shape=3, layers=2).event_shape
+        torch.Size([3])
+    """
+
+    def couple(mask: Tensor) -> Bijection:
+        return SplineCoupling(mask, _conditioner(mask, 3 * bins - 1, hidden, features), bins, box)
+
+    return _couplings(shape, layers, couple)
+
+
+@_row(1)
+def spline_ar(
+    shape: Vector,
+    features: int,
+    layers: int = 3,
+    hidden: Widths = (64, 64),
+    *,
+    bins: int = 6,
+    box: float = 4.0,
+) -> Layers:
+    r"""Autoregressive splines, each layer in the order reversed to the last; arguments as in :func:`spline`.
+
+    Example:
+        >>> spline_ar(event_shape=3, layers=2).event_shape
+        torch.Size([3])
+    """
+    (d,) = shape
+    orders = [_order(d, k) for k in range(layers)]
+    return [SplineAutoregressive(d, hidden, features, order, bins, box) for order in orders]
+
+
+@_row(3)
+def realnvp_multiscale(shape: Image, features: int, scales: int = 2, hidden: Widths = (16,)) -> Layers:
     r"""RealNVP as its paper has it for images: checkerboards, squeezing, and half factored out per scale.
 
     Args:
@@ -176,26 +328,25 @@ def realnvp_multiscale(
         >>> realnvp_multiscale(event_shape=(3, 8, 8)).event_shape
         torch.Size([3, 8, 8])
     """
-    shape = _image("realnvp_multiscale", event_shape, scales, halvings=scales - 1)
-    shape_at_the_end = [size >> (scales - 1) for size in shape[1:]]
-    if shape_at_the_end == [1, 1]:
+    _check_halvings("realnvp_multiscale", shape, scales, halvings=scales - 1)
+    if [size >> (scales - 1) for size in shape[1:]] == [1, 1]:
         raise ValueError(
             f"realnvp_multiscale with scales={scales} brings event_shape {shape} down to one pixel, where no "
             "checkerboard can act: take one scale fewer."
         )
-    stack = realnvp_scales(shape, scales, hidden, context_features)
-    return _flow(stack, shape, context_features, base)
+    return realnvp_scales(shape, scales, hidden, features)
 
 
+@_row(3)
 def glow(
-    event_shape: Sequence[int] = (1, 4, 4),
+    shape: Image,
+    features: int,
     layers: int = 2,
     scales: int = 2,
-    hidden: Sequence[int] = (16,),
-    context_features: int = 0,
+    hidden: Widths = (16,),
+    *,
     mix: Callable[[int], Bijection] = ConvolutionLU,
-    base: Base | None = None,
-) -> Flow:
+) -> Layers:
     r"""Glow: flow steps of actnorm, 1×1 convolution and coupling on several scales, with split priors.
 
     With labels as context, such as one-hot rows, it is class-conditional: every coupling and every
@@ -219,124 +370,13 @@ def glow(
         >>> glow(event_shape=(1, 8, 8), scales=3, context_features=10).event_shape
         torch.Size([1, 8, 8])
     """
-    shape = _image("glow", event_shape, scales, halvings=scales)
-    stack = glow_scales(shape, scales, len(_layers(layers)), hidden, context_features, mix)
-    return _flow(stack, shape, context_features, base)
+    _check_halvings("glow", shape, scales, halvings=scales)
+    return glow_scales(shape, scales, layers, hidden, features, mix)
 
 
-def maf(
-    event_shape: int | Sequence[int] = (2,),
-    layers: int = 3,
-    hidden: Sequence[int] = (64, 64),
-    context_features: int = 0,
-    base: Base | None = None,
-) -> Flow:
-    r"""MAF: affine autoregressive layers, each in the order reversed to the last; density in one pass.
-
-    Args:
-        event_shape: ``(d,)``.
-        layers: the number of layers.
-        hidden: widths inside each masked network; d − 1 or more keep every dependency.
-        context_features: length of the vector that conditions each point; 0 for none.
-        base: the base density; a standard normal if not given.
-
-    Raises:
-        ValueError: if ``event_shape`` is not one size, or ``layers`` is not positive.
-
-    Example:
-        >>> maf(event_shape=5, layers=3).event_shape
-        torch.Size([5])
-    """
-    (d,) = _vector("maf", event_shape)
-    stack = [AffineAutoregressive(d, hidden, context_features, _order(d, k)) for k in _layers(layers)]
-    return _flow(stack, (d,), context_features, base)
-
-
-def iaf(
-    event_shape: int | Sequence[int] = (2,),
-    layers: int = 3,
-    hidden: Sequence[int] = (64, 64),
-    context_features: int = 0,
-    base: Base | None = None,
-) -> Flow:
-    r"""IAF: the inverse of :func:`maf`, with samples in one pass; arguments and errors as there.
-
-    Example:
-        >>> iaf(event_shape=5, layers=3).event_shape
-        torch.Size([5])
-    """
-    (d,) = _vector("iaf", event_shape)
-    stack = [
-        Inverse(AffineAutoregressive(d, hidden, context_features, _order(d, k))) for k in _layers(layers)
-    ]
-    return _flow(stack, (d,), context_features, base)
-
-
-def spline(
-    event_shape: int | Sequence[int] = (2,),
-    layers: int = 4,
-    hidden: Sequence[int] = (64, 64),
-    context_features: int = 0,
-    base: Base | None = None,
-    bins: int = 6,
-    box: float = 4.0,
-) -> Flow:
-    r"""Couplings by rational-quadratic splines, with alternating masks.
-
-    Args:
-        event_shape: ``(d,)`` with d ≥ 2.
-        layers: the number of couplings.
-        hidden: widths inside each conditioner.
-        context_features: length of the vector that conditions each point; 0 for none.
-        base: the base density; a standard normal if not given.
-        bins: the number of pieces of each spline.
-        box: points move inside :math:`[-\mathrm{box}, \mathrm{box}]^d`, so bring the data there.
-
-    Raises:
-        ValueError: if ``event_shape`` is not one size or is 1, or a size is not positive.
-
-    Example:
-        >>> spline(event_shape=3, layers=2).event_shape
-        torch.Size([3])
-    """
-    shape = _coupled("spline", _vector("spline", event_shape))
-
-    def couple(mask: Tensor) -> Bijection:
-        return SplineCoupling(mask, _conditioner(mask, 3 * bins - 1, hidden, context_features), bins, box)
-
-    stack = _couplings(shape, layers, couple)
-    return _flow(stack, shape, context_features, base)
-
-
-def spline_ar(
-    event_shape: int | Sequence[int] = (2,),
-    layers: int = 3,
-    hidden: Sequence[int] = (64, 64),
-    context_features: int = 0,
-    base: Base | None = None,
-    bins: int = 6,
-    box: float = 4.0,
-) -> Flow:
-    r"""Autoregressive splines, each layer in the order reversed to the last; arguments as in :func:`spline`.
-
-    Example:
-        >>> spline_ar(event_shape=3, layers=2).event_shape
-        torch.Size([3])
-    """
-    (d,) = _vector("spline_ar", event_shape)
-    stack = [
-        SplineAutoregressive(d, hidden, context_features, _order(d, k), bins, box) for k in _layers(layers)
-    ]
-    return _flow(stack, (d,), context_features, base)
-
-
+@_row(3, bases=StandardNormal)
 def wavelet(
-    event_shape: Sequence[int] = (1, 4, 4),
-    scales: int = 2,
-    layers: int = 2,
-    hidden: Sequence[int] = (16,),
-    context_features: int = 0,
-    base: Base | None = None,
+    shape: Image, features: int, scales: int = 2, layers: int = 2, hidden: Widths = (16,)
 ) -> WaveletFlow:
     r"""Wavelet Flow: the coarsest image, then for each scale the Haar details given their average.
 
@@ -356,27 +396,20 @@ def wavelet(
         >>> wavelet(event_shape=(3, 8, 8)).event_shape
         torch.Size([3, 8, 8])
     """
-    shape = _image("wavelet", event_shape, scales, halvings=scales)
-    flow = WaveletFlow(shape, scales, len(_layers(layers)), hidden, context_features)
-    if base is not None:
-        flow.base = _flow([], shape, context_features, base).base  # refuses another shape
-        if not isinstance(base, StandardNormal):
-            raise ValueError(
-                "wavelet needs a standard normal base, whose scales are independent, and base came as "
-                f"{type(base).__name__}; leave it out."
-            )
-    return flow
+    _check_halvings("wavelet", shape, scales, halvings=scales)
+    return WaveletFlow(shape, scales, layers, hidden, features)
 
 
+@_row(1, 3)
 def flowpp(
-    event_shape: int | Sequence[int] = (2,),
+    shape: Points,
+    features: int,
     layers: int = 4,
-    hidden: Sequence[int] = (32, 32),
-    context_features: int = 0,
-    base: Base | None = None,
+    hidden: Widths = (32, 32),
+    *,
     components: int = 8,
     heads: int = 4,
-) -> Flow:
+) -> Layers:
     r"""Flow++: couplings by mixtures of logistics, with alternating masks.
 
     Vectors get MLP conditioners, images ``(C, H, W)`` gated convolutions with self-attention and
@@ -398,26 +431,20 @@ def flowpp(
         >>> flowpp(event_shape=(1, 4, 4), layers=2, hidden=(8,)).event_shape
         torch.Size([1, 4, 4])
     """
-    shape = _coupled("flowpp", event_shape)
 
     def couple(mask: Tensor) -> Bijection:
         seen, outputs = conditioner_sizes(mask, 2 + 3 * components)
         if len(shape) == 1:
-            return MixtureCoupling(mask, MLP(seen, outputs, hidden, context_features), components)
-        net = AttentionNet(shape, outputs, hidden, heads, context_features)
+            return MixtureCoupling(mask, MLP(seen, outputs, hidden, features), components)
+        net = AttentionNet(shape, outputs, hidden, heads, features)
         return MixtureCoupling(mask, net, components)
 
-    stack = _couplings(shape, layers, couple)
-    return _flow(stack, shape, context_features, base)
+    return _couplings(shape, layers, couple)
 
 
+@_row(1, 3)
 def vflow(
-    event_shape: int | Sequence[int] = (2,),
-    layers: int = 4,
-    hidden: Sequence[int] = (64, 64),
-    context_features: int = 0,
-    extra: int = 2,
-    base: Base | None = None,
+    shape: Points, features: int, layers: int = 4, hidden: Widths = (64, 64), *, extra: int = 2
 ) -> VFlow:
     r"""VFlow: RealNVP in more dimensions than the points have; ``log_prob`` is a bound, at one draw.
 
@@ -437,18 +464,13 @@ def vflow(
         >>> flow.event_shape, flow.base.event_shape, flow.is_exact
         (torch.Size([1, 4, 4]), torch.Size([2, 4, 4]), False)
     """
-    augment = Augment(_sizes(event_shape), extra, hidden=hidden, context_features=context_features)
-    channels, *pixels = augment.event_shape
-    return VFlow(realnvp((channels + extra, *pixels), layers, hidden, context_features, base), augment)
+    augment = Augment(shape, extra, hidden=hidden, context_features=features)
+    channels, *pixels = shape
+    return VFlow(realnvp((channels + extra, *pixels), layers, hidden, features), augment)
 
 
-def ffjord(
-    event_shape: int | Sequence[int] = (2,),
-    hidden: Sequence[int] = (64, 64),
-    context_features: int = 0,
-    base: Base | None = None,
-    steps: int = 8,
-) -> Flow:
+@_row(1)
+def ffjord(shape: Vector, features: int, hidden: Widths = (64, 64), *, steps: int = 8) -> Layers:
     r"""FFJORD: the points follow one velocity field for unit time, with the exact trace.
 
     Args:
@@ -465,105 +487,32 @@ def ffjord(
         >>> ffjord(event_shape=3).event_shape
         torch.Size([3])
     """
-    (d,) = _vector("ffjord", event_shape)
-    layer = FFJORD(Velocity(d, hidden, context_features), solver=RungeKutta(steps))
-    return _flow([layer], (d,), context_features, base)
+    return [FFJORD(Velocity(shape[0], hidden, features), solver=RungeKutta(steps))]
 
 
-MODELS: dict[str, Callable[..., Flow]] = {
-    "linear": linear,
-    "planar": planar,
-    "radial": radial,
-    "nice": nice,
-    "realnvp": realnvp,
-    "maf": maf,
-    "iaf": iaf,
-    "spline": spline,
-    "spline_ar": spline_ar,
-    "realnvp_multiscale": realnvp_multiscale,
-    "glow": glow,
-    "wavelet": wavelet,
-    "flowpp": flowpp,
-    "vflow": vflow,
-    "ffjord": ffjord,
-}
-
-
-def _flow(
-    stack: Sequence[Bijection], shape: tuple[int, ...], context_features: int, base: Base | None
-) -> Flow:
-    base = StandardNormal(shape) if base is None else base
-    if tuple(base.event_shape) != shape:
-        raise ValueError(
-            f"base has event_shape {tuple(base.event_shape)} and the flow {shape}; give both the same."
-        )
-    return Flow(Compose(stack), base, context_features)
-
-
-def _layers(layers: int) -> range:
-    if not isinstance(layers, int) or layers < 1:
-        raise ValueError(f"layers must be a whole number, 1 or more, and came as {layers!r}.")
-    return range(layers)
-
-
-def _sizes(event_shape: int | Sequence[int]) -> tuple[int, ...]:
-    shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
-    if not all(isinstance(size, int) and size > 0 for size in shape):
-        raise ValueError(f"event_shape must hold positive whole numbers, such as (2,), and came as {shape}.")
-    return shape
-
-
-def _vector(name: str, event_shape: int | Sequence[int]) -> tuple[int, ...]:
-    shape = _sizes(event_shape)
-    if len(shape) != 1:
-        raise ValueError(f"{name} takes vectors, event_shape=(d,), and event_shape came as {shape}.")
-    return shape
-
-
-def _coupled(name: str, event_shape: int | Sequence[int]) -> tuple[int, ...]:
-    shape = _sizes(event_shape)
-    if len(shape) not in (1, 3):
-        raise ValueError(
-            f"{name} takes vectors, event_shape=(d,), or images, event_shape=(C, H, W), and event_shape "
-            f"came as {shape}; flatten the points or add a channel dimension of 1."
-        )
-    if shape[-2:].count(1) == len(shape[-2:]):
-        what = "one entry" if len(shape) == 1 else "one pixel"
-        raise ValueError(
-            f"{name} cannot act on event_shape {shape}: with {what} there is nothing to stay while the "
-            "rest moves. In one dimension use planar or radial, or flatten (C, 1, 1) to (C,)."
-        )
-    return shape
-
-
-def _image(name: str, event_shape: Sequence[int], scales: int, halvings: int) -> tuple[int, int, int]:
-    if not isinstance(scales, int) or scales < 1:
-        raise ValueError(f"scales must be a whole number, 1 or more, and came as {scales!r}.")
-    shape = _sizes(event_shape)
-    if len(shape) != 3:
-        raise ValueError(f"{name} takes images, event_shape=(C, H, W), and event_shape came as {shape}.")
-    channels, height, width = shape
-    if height % 2**halvings or width % 2**halvings:
-        raise ValueError(
-            f"{name} with scales={scales} halves an image {halvings} times, so event_shape must have H and W "
-            f"that are multiples of {2**halvings}; it came as {shape}. Take fewer scales, or pad the images."
-        )
-    return channels, height, width
-
-
-def _couplings(shape: tuple[int, ...], layers: int, couple: Callable[[Tensor], Bijection]) -> list[Bijection]:
+def _couplings(shape: tuple[int, ...], layers: int, couple: Callable[[Tensor], Bijection]) -> Layers:
     """Couplings with every second entry or pixel in turn: what stays in one layer moves in the next.
 
     A vector is sorted once, its even entries first, and sorted back at the end, so that each layer cuts it
-    in two blocks.
+    in two blocks, which needs no copies.
     """
+    if shape[-2:].count(1) == len(shape[-2:]):
+        raise ValueError(
+            f"Couplings cannot act on event_shape {shape}: with one entry or pixel there is nothing to stay "
+            "while the rest moves. In one dimension use planar or radial, or flatten (C, 1, 1) to (C,)."
+        )
     if len(shape) == 3:
-        return [couple(checkerboard_mask(shape, k % 2)) for k in _layers(layers)]
+        return [couple(checkerboard_mask(shape, k % 2)) for k in range(layers)]
     d = shape[0]
     even_first = torch.cat([torch.arange(0, d, 2), torch.arange(1, d, 2)])
     first = half_mask(d, (d + 1) // 2)
-    stack = [couple(~first if k % 2 else first) for k in _layers(layers)]
+    stack = [couple(~first if k % 2 else first) for k in range(layers)]
     return stack if d == 2 else [Permute(even_first), *stack, Permute(even_first.argsort())]
+
+
+def _conditioner(mask: Tensor, outputs: int, hidden: Widths, context_features: int) -> MLP | ConvNet:
+    network = MLP if mask.dim() == 1 else ConvNet
+    return network(*conditioner_sizes(mask, outputs), hidden, context_features)
 
 
 def _order(d: int, k: int) -> range:
@@ -571,26 +520,12 @@ def _order(d: int, k: int) -> range:
     return range(d) if k % 2 == 0 else range(d - 1, -1, -1)
 
 
-def _conditioner(mask: Tensor, outputs: int, hidden: Sequence[int], context_features: int) -> MLP | ConvNet:
-    network = MLP if mask.dim() == 1 else ConvNet
-    return network(*conditioner_sizes(mask, outputs), hidden, context_features)
+def _check_halvings(name: str, shape: Sequence[int], scales: int, halvings: int) -> None:
+    if shape[1] % 2**halvings or shape[2] % 2**halvings:
+        raise ValueError(
+            f"{name} with scales={scales} halves an image {halvings} times, so event_shape must have H and W "
+            f"that are multiples of {2**halvings}; it came as {shape}. Take fewer scales, or pad the images."
+        )
 
 
-__all__ = [
-    "MODELS",
-    "ffjord",
-    "flowpp",
-    "glow",
-    "iaf",
-    "linear",
-    "maf",
-    "nice",
-    "planar",
-    "radial",
-    "realnvp",
-    "realnvp_multiscale",
-    "spline",
-    "spline_ar",
-    "vflow",
-    "wavelet",
-]
+__all__ = ["MODELS", *MODELS]

@@ -43,7 +43,7 @@ class _Coupling(Bijection):
         self._read_mask()
 
     def generate(self, z: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
-        """Move entries ``(B, m, …)`` by numbers ``(B, outputs * m, …)``; with the logarithms of the slopes."""
+        """Move entries ``(B, m, …)`` by numbers ``(B, outputs * m, …)``; with the logarithms of slopes."""
         raise NotImplementedError(f"{type(self).__name__} has no generate(z, numbers).")
 
     def normalise(self, x: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,7 +71,7 @@ class _Coupling(Bijection):
                 f"{wanted}, that is {self.outputs} for each entry that moves."
             )
         if self.by_pixel:
-            numbers = numbers * (1 - self.mask).repeat(self.outputs, 1, 1)
+            numbers = numbers * (1 - self.mask).repeat(self.outputs, *[1] * (self.mask.dim() - 1))
         moved, log_slopes = step(moving, numbers)
         return self._join(points, kept, moved), sum_event(log_slopes)
 
@@ -85,8 +85,8 @@ class _Coupling(Bijection):
         return (first, last) if self.first_stays else (last, first)
 
     def _join(self, points: Tensor, kept: Tensor, moved: Tensor) -> Tensor:
-        if self.by_pixel:
-            return moved
+        if self.by_pixel:  # a curve may be the identity only up to the rounding of its slope
+            return torch.where(self.mask > 0, points, moved)
         if self.blocks is None:
             return points.index_copy(1, self.moved, moved)
         return torch.cat([kept, moved] if self.first_stays else [moved, kept], 1)

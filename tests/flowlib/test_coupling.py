@@ -17,8 +17,10 @@ from flowlib.layers.coupling import (
     alternating_mask,
     channel_mask,
     checkerboard_mask,
+    conditioner_sizes,
     half_mask,
 )
+from flowlib.layers.spline import SplineCoupling
 from flowlib.nets import MLP, ConvNet
 
 D, R, BATCH = 5, 2, 6
@@ -44,67 +46,64 @@ def points(*event: int) -> torch.Tensor:
     return torch.randn(BATCH, *event, generator=torch.Generator().manual_seed(1))
 
 
-def vector_and_image(kind: type, outputs: int) -> list:
-    return [
-        (kind(half_mask(D, R), MLP(D, outputs * D, hidden=(16,))), points(D)),
-        (kind(checkerboard_mask(IMAGE), ConvNet(2, outputs * 2, hidden=(4,))), points(*IMAGE)),
-        (kind(channel_mask(IMAGE, 1), ConvNet(2, outputs * 2, hidden=(4,))), points(*IMAGE)),
-    ]
+def build(kind: type, outputs: int, mask: torch.Tensor) -> nn.Module:
+    network = MLP if mask.dim() == 1 else ConvNet
+    return randomised(kind(mask, network(*conditioner_sizes(mask, outputs), hidden=(8,))))
 
 
-COUPLINGS = [(AdditiveCoupling, 1), (AffineCoupling, 2)]
+COUPLINGS = pytest.mark.parametrize(("kind", "outputs"), [(AdditiveCoupling, 1), (AffineCoupling, 2)])
+MASKS = {
+    "first": half_mask(D, R),
+    "last": ~half_mask(D, R),
+    "scattered": torch.tensor([True, False, True, True, False]),
+    "channels": channel_mask(IMAGE, 1),
+    "checkerboard": checkerboard_mask(IMAGE),
+}
+every_mask = pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
 
 
 # --- the formulas ----------------------------------------------------------------------
 
 
-def test_affine_coupling_is_the_slides_formula_in_both_directions():
-    net = randomised(MLP(D, 2 * D, hidden=(16,)))
-    layer, z = AffineCoupling(half_mask(D, R), net, bound=1.5), points(D)
-    kept = torch.cat([z[:, :R], torch.zeros(BATCH, D - R)], 1)
-    raw, t = net(kept).chunk(2, 1)
-    s = 1.5 * torch.tanh(raw / 1.5)
+@COUPLINGS
+@every_mask
+def test_a_coupling_is_the_formula_with_its_mask(kind, outputs, mask):
+    """x = m z + (1 - m) (z e^s + t), where s and t depend on m z alone, and back."""
+    layer, z = build(kind, outputs, mask), points(*mask.shape)
+    m = mask.double()
+    if layer.by_pixel:
+        numbers = layer.conditioner(m * z).unflatten(1, (outputs, -1))
+    else:
+        rows = mask.reshape(len(mask), -1)[:, 0]
+        numbers = torch.zeros(BATCH, outputs, *mask.shape)
+        numbers[:, :, ~rows] = layer.conditioner(z[:, rows]).unflatten(1, (outputs, -1))
+    raw, t = (torch.zeros_like(z), numbers[:, 0]) if outputs == 1 else numbers.unbind(1)
+    s = (1 - m) * 2 * torch.tanh(raw / 2)
     x, log_det = layer(z)
-    expected = torch.cat([z[:, :R], z[:, R:] * s[:, R:].exp() + t[:, R:]], 1)
-    torch.testing.assert_close(x, expected, atol=1e-14, rtol=1e-14)
-    torch.testing.assert_close(log_det, s[:, R:].sum(1), atol=1e-14, rtol=1e-14)
-    back, inverse_log_det = layer.inverse(expected)
+    torch.testing.assert_close(x, m * z + (1 - m) * (z * s.exp() + t), atol=1e-14, rtol=1e-14)
+    torch.testing.assert_close(log_det, s.flatten(1).sum(1), atol=1e-14, rtol=1e-14)
+    assert torch.equal(x[:, mask], z[:, mask])
+    assert (x[:, ~mask] != z[:, ~mask]).all()
+    back, inverse_log_det = layer.inverse(x)
     torch.testing.assert_close(back, z, atol=1e-13, rtol=1e-13)
-    torch.testing.assert_close(inverse_log_det, -s[:, R:].sum(1), atol=1e-14, rtol=1e-14)
+    assert torch.equal(inverse_log_det, -log_det)  # both directions see the same s
+    assert check.log_det_error(layer, z) < 1e-12
 
 
-def test_additive_coupling_is_the_slides_formula_and_preserves_volume():
-    net = randomised(MLP(D, D, hidden=(16,)))
-    layer, z = AdditiveCoupling(half_mask(D, R), net), points(D)
-    kept = torch.cat([z[:, :R], torch.zeros(BATCH, D - R)], 1)
-    x, log_det = layer(z)
-    torch.testing.assert_close(x, torch.cat([z[:, :R], z[:, R:] + net(kept)[:, R:]], 1), atol=0, rtol=0)
-    torch.testing.assert_close(layer.inverse(x)[0], z, atol=1e-14, rtol=1e-14)
-    assert torch.equal(log_det, torch.zeros(BATCH))
-    assert torch.equal(layer.inverse(x)[1], torch.zeros(BATCH))
-
-
-@pytest.mark.parametrize(("kind", "outputs"), COUPLINGS)
-@pytest.mark.parametrize("which", [0, 1, 2], ids=["vector", "checkerboard", "channels"])
-def test_log_det_agrees_with_autograd(kind, outputs, which):
-    layer, z = vector_and_image(kind, outputs)[which]
-    assert check.log_det_error(randomised(layer), z) < 1e-12
-    assert check.round_trip_error(layer, z) < 1e-12
-
-
-@pytest.mark.parametrize(("kind", "outputs"), COUPLINGS)
-@pytest.mark.parametrize("which", [0, 1, 2], ids=["vector", "checkerboard", "channels"])
-def test_a_new_layer_is_the_identity_to_the_last_bit(kind, outputs, which):
-    layer, z = vector_and_image(kind, outputs)[which]
+@COUPLINGS
+@every_mask
+def test_a_new_layer_is_the_identity_to_the_last_bit(kind, outputs, mask):
+    network, z = MLP if mask.dim() == 1 else ConvNet, points(*mask.shape)
+    layer = kind(mask, network(*conditioner_sizes(mask, outputs), hidden=(8,)))
     for direction in (layer, layer.inverse):
         out, log_det = direction(z)
         assert torch.equal(out, z)
         assert torch.equal(log_det, torch.zeros(BATCH))
 
 
-@pytest.mark.parametrize(("kind", "outputs"), COUPLINGS)
+@COUPLINGS
 def test_the_jacobian_has_the_block_form_with_exact_zeros(kind, outputs):
-    layer = randomised(kind(half_mask(D, R), MLP(D, outputs * D, hidden=(16,))))
+    layer = build(kind, outputs, half_mask(D, R))
     for direction in (layer, layer.inverse):
         jacobian = check.jacobian(lambda p, direction=direction: direction(p)[0], points(D))
         upper_left, upper_right = jacobian[:, :R, :R], jacobian[:, :R, R:]
@@ -115,50 +114,66 @@ def test_the_jacobian_has_the_block_form_with_exact_zeros(kind, outputs):
         assert (lower_left != 0).all()
 
 
-@pytest.mark.parametrize(("kind", "outputs"), COUPLINGS)
-@pytest.mark.parametrize("which", [0, 1, 2], ids=["vector", "checkerboard", "channels"])
-def test_what_the_mask_keeps_is_kept_to_the_last_bit(kind, outputs, which):
-    layer, z = vector_and_image(kind, outputs)[which]
-    kept = layer.mask.bool().expand(z.shape)
-    x, log_det = randomised(layer)(z)
-    assert torch.equal(x[kept], z[kept])
-    assert (x[~kept] != z[~kept]).all()
-    assert torch.equal(log_det, -layer.inverse(x)[1])  # both directions see the same s
-
-
 def test_the_log_scale_is_bounded_and_keeps_its_slope_at_zero():
-    for raw in (-1e6, 1e6):
-        layer = AffineCoupling(half_mask(2, 1), lambda z, context, raw=raw: torch.full((len(z), 4), raw), 1.5)
-        assert layer(torch.ones(1, 2))[1].item() == pytest.approx(math.copysign(1.5, raw), abs=1e-12)
-    layer = AffineCoupling(half_mask(2, 1), lambda z, context: torch.full((len(z), 4), 1e-5), 1.5)
-    assert layer(torch.ones(1, 2))[1].item() == pytest.approx(1e-5, rel=1e-9)
+    for raw in (-1e6, 1e6, 1e-5):
+        layer = AffineCoupling(half_mask(2, 1), lambda z, context, raw=raw: torch.full((len(z), 2), raw), 1.5)
+        expected = math.copysign(1.5, raw) if abs(raw) > 1 else raw
+        assert layer(torch.ones(1, 2))[1].item() == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize(("kind", "outputs"), COUPLINGS)
+@COUPLINGS
 def test_the_conditioner_may_be_anything(kind, outputs):
     def jumps(z, context):  # neither invertible nor continuous
         return torch.sign(torch.sin(50 * z)).repeat(1, outputs)
 
-    layer, z = kind(alternating_mask(D), jumps), points(D)
+    layer, z = kind(alternating_mask(4), jumps), points(4)
     torch.testing.assert_close(layer.inverse(layer(z)[0])[0], z, atol=1e-14, rtol=1e-14)
 
 
 def test_a_mask_of_channels_serves_images_of_every_size():
-    mask = torch.tensor([True, False])[:, None, None]
-    layer = randomised(AffineCoupling(mask, ConvNet(2, 4, hidden=(4,))))
+    layer = build(AffineCoupling, 2, torch.tensor([True, False])[:, None, None])
     for size in (2, 5):
         z = points(2, size, size)
         assert check.round_trip_error(layer, z) < 1e-12
         assert layer(z)[1].shape == (BATCH,)
 
 
-def test_the_layer_follows_its_module_to_another_dtype_and_keeps_its_mask_in_the_state():
-    layer = randomised(AffineCoupling(half_mask(4, 1), MLP(4, 8))).float()
-    x, log_det = layer(points(4).float())
-    assert x.dtype == log_det.dtype == torch.float32
-    other = AffineCoupling(half_mask(4, 3), MLP(4, 8)).float()
+@pytest.mark.parametrize("others", [~half_mask(4, 2), alternating_mask(4)], ids=["last", "scattered"])
+def test_a_saved_layer_brings_its_mask(others):
+    layer, other = build(AffineCoupling, 2, half_mask(4, 2)).float(), build(AffineCoupling, 2, others).float()
     other.load_state_dict(layer.state_dict())
-    assert torch.equal(other(points(4).float())[0], x)
+    z = points(4).float()
+    assert torch.equal(other(z)[0], layer(z)[0])
+    assert layer(z)[0].dtype == layer(z)[1].dtype == torch.float32
+
+
+class InTurn(nn.Module):
+    """Layers one after another, with all that they return."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, z: torch.Tensor) -> list[torch.Tensor]:
+        results = []
+        for layer in self.layers:
+            z, log_det = layer(z)
+            results += [z, log_det]
+        return results
+
+
+def test_a_batch_of_any_size_passes_exported_layers():
+    couplings = [
+        build(kind, outputs, mask)
+        for kind, outputs in ((AdditiveCoupling, 1), (AffineCoupling, 2), (SplineCoupling, 23))
+        for mask in (half_mask(4, 2), alternating_mask(4))
+    ]
+    layers = InTurn(*couplings, Permute([2, 0, 3, 1]), Scale(4))
+    batch = torch.export.Dim("batch", min=2)
+    program = torch.export.export(layers, (points(4),), dynamic_shapes=({0: batch},))
+    z = torch.cat([points(4), points(4) + 1])
+    for value, expected in zip(program.module()(z), layers(z), strict=True):
+        torch.testing.assert_close(value, expected)
 
 
 def test_permute_reorders_entries_and_channels_and_goes_back():
@@ -250,74 +265,57 @@ def test_an_mlp_without_hidden_layers_is_linear():
 # --- what is refused, each with a sentence ----------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [AdditiveCoupling, AffineCoupling])
 @pytest.mark.parametrize(
     ("mask", "error", "says"),
     [
-        (torch.ones(2), TypeError, "must be a bool tensor.*came as torch.float"),
-        ([True, False], TypeError, "must be a bool tensor.*came as list"),
-        (torch.tensor([True, True]), ValueError, "both True .* and False .*came as all True"),
-        (torch.tensor([False, False]), ValueError, "both True .* and False .*came as all False"),
-        (torch.tensor(True), ValueError, "came as a single value"),
-        (torch.zeros(0, dtype=torch.bool), ValueError, "both True"),
+        (torch.ones(2), TypeError, "must be a bool tensor.*came as tensor"),
+        ([True, False], TypeError, "must be a bool tensor.*came as .True, False"),
+        (torch.tensor([True, True]), ValueError, "must hold True .* and False"),
+        (torch.tensor([False, False]), ValueError, "must hold True .* and False"),
+        (torch.tensor(True), ValueError, "must hold True .* and False"),
+        (torch.zeros(0, dtype=torch.bool), ValueError, "must hold True .* and False"),
+        (half_mask(2, 0), ValueError, "must hold True .* and False"),
+        (half_mask(2, 2), ValueError, "must hold True .* and False"),
+        (alternating_mask(1), ValueError, "must hold True .* and False"),
+        (alternating_mask(2, 2), ValueError, "must hold True .* and False"),
+        (checkerboard_mask((3, 1, 1)), ValueError, "must hold True .* and False"),
+        (channel_mask((1, 4, 4)), ValueError, "must hold True .* and False"),
+        (channel_mask((2, 4, 4), 2), ValueError, "must hold True .* and False"),
     ],
 )
-def test_bad_masks_are_refused(kind, mask, error, says):
+def test_bad_masks_are_refused(mask, error, says):
     with pytest.raises(error, match=says):
-        kind(mask, MLP(2, 4))
-
-
-@pytest.mark.parametrize("event", [(3,), (1,), (2, 2), (5, 2)])
-def test_a_mask_of_another_shape_is_refused(event):
-    layer = AdditiveCoupling(half_mask(2, 1), lambda z, context: z)
-    with pytest.raises(ValueError, match=r"mask \(2,\); the mask must have the shape of one point"):
-        layer(points(*event))
-    with pytest.raises(ValueError, match="the mask must have the shape of one point"):
-        layer.inverse(points(*event))
-
-
-def test_a_mask_is_not_mistaken_for_a_mask_per_row():
-    mask = torch.arange(BATCH * 2).reshape(BATCH, 2) % 2 == 0
-    with pytest.raises(ValueError, match="the mask must have the shape of one point"):
-        AdditiveCoupling(mask, lambda z, context: z)(points(2))
-
-
-def test_a_conditioner_with_the_wrong_width_is_refused():
-    with pytest.raises(ValueError, match=r"returned shape \(6, 2\); AffineCoupling needs \(6, 4\)"):
-        AffineCoupling(half_mask(2, 1), MLP(2, 2))(points(2))
-    with pytest.raises(ValueError, match=r"returned shape \(6, 4\); AdditiveCoupling needs \(6, 2\)"):
-        AdditiveCoupling(half_mask(2, 1), MLP(2, 4))(points(2))
-
-
-@pytest.mark.parametrize("bound", [0, -1.0, math.inf, math.nan])
-def test_a_bound_that_bounds_nothing_is_refused(bound):
-    with pytest.raises(ValueError, match="bound must be a positive finite number"):
-        AffineCoupling(half_mask(2, 1), MLP(2, 4), bound=bound)
-
-
-@pytest.mark.parametrize(
-    "permutation", [[0, 0], [1, 2], [0, 2], [[0, 1]], [0.0, 1.0], [-1, 0], [True, False], 0]
-)
-def test_what_is_no_permutation_is_refused(permutation):
-    with pytest.raises(ValueError, match="each of 0, 1, …, d-1 exactly once"):
-        Permute(permutation)
-
-
-def test_a_permutation_of_another_length_is_refused():
-    with pytest.raises(ValueError, match=r"3 entries in dimension 1.*the permutation 2"):
-        Permute([1, 0])(points(3))
+        AffineCoupling(mask, MLP(1, 2))
 
 
 @pytest.mark.parametrize(
     ("build", "says"),
     [
-        (lambda: half_mask(2, 0), "r must leave an entry on each side"),
-        (lambda: half_mask(2, 2), "r must leave an entry on each side"),
-        (lambda: alternating_mask(1), "at least two entries"),
-        (lambda: alternating_mask(2, 2), "parity must be 0 or 1"),
-        (lambda: checkerboard_mask((3, 1, 1)), "at least two pixels"),
-        (lambda: checkerboard_mask((4, 4)), r"shape must be \(channels, height, width\)"),
-        (lambda: channel_mask((1, 4, 4)), "at least two channels"),
+        (
+            lambda: build(AdditiveCoupling, 1, half_mask(2, 1))(points(3)),
+            "mask must have the shape of one point",
+        ),
+        (
+            lambda: build(AdditiveCoupling, 1, alternating_mask(4))(points(6)),
+            "mask must have the shape of one point",
+        ),
+        (
+            lambda: AffineCoupling(half_mask(2, 1), MLP(1, 1))(points(2)),
+            r"returned shape \(6, 1\); .* needs \(6, 2\)",
+        ),
+        (
+            lambda: AffineCoupling(half_mask(2, 1), MLP(1, 2), bound=0),
+            "bound must be a positive finite number",
+        ),
+        (
+            lambda: AffineCoupling(half_mask(2, 1), MLP(1, 2), bound=math.nan),
+            "bound must be a positive finite",
+        ),
+        (lambda: Permute([0, 0]), "each of 0, 1, …, d-1 exactly once"),
+        (lambda: Permute([[0, 1]]), "each of 0, 1, …, d-1 exactly once"),
+        (lambda: Permute([0.0, 1.0]), "each of 0, 1, …, d-1 exactly once"),
+        (lambda: Permute([True, False]), "each of 0, 1, …, d-1 exactly once"),
+        (lambda: Permute([1, 0])(points(3)), r"3 entries in dimension 1.*the permutation 2"),
         (lambda: MLP(0, 2), "in_features must be made of positive whole numbers"),
         (lambda: MLP(2, 2, hidden=(4, -1)), "hidden must be made of positive whole numbers"),
         (lambda: ConvNet(1, 2, hidden=(8, 16)), "one width for all residual blocks"),

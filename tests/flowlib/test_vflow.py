@@ -244,7 +244,9 @@ def test_it_is_a_flow_of_x_with_wider_latents(event, extra, context_features):
 def test_a_saved_flow_is_the_same_flow():
     build = lambda: VFlow(realnvp((4,), layers=2), Augment(2, 2))  # noqa: E731
     flow, loaded = randomised(build()), build()
-    assert len(flow.state_dict()) == len(list(flow.parameters())) + 7  # and three masks, and two permutations both ways
+    assert (
+        len(flow.state_dict()) == len(list(flow.parameters())) + 7
+    )  # and three masks, and two permutations both ways
     loaded.load_state_dict(flow.state_dict())
     torch.manual_seed(1)
     expected = flow.log_prob(points())
