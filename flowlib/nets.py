@@ -8,13 +8,18 @@ arithmetic is in them, and they are the one place where it may be rounded coarse
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import glu, layer_norm, scaled_dot_product_attention, silu
+from torch.nn.functional import glu, layer_norm, normalize, scaled_dot_product_attention, silu
+
+Activation = Callable[[], nn.Module]
+
+_SHARPNESS = 3.0  # the length of a unit's weights if the point has one entry
 
 
 class Conditioner(nn.Module):
@@ -39,6 +44,7 @@ class Conditioner(nn.Module):
 
     Attributes:
         autocast_dtype: ``torch.bfloat16``, or None for the parameters' own precision.
+        context_features: length of the context, a vector for each point; 0 for none.
 
     Example:
         >>> import torch
@@ -52,6 +58,7 @@ class Conditioner(nn.Module):
     """
 
     autocast_dtype: torch.dtype | None = None
+    context_features = 0
 
     def compute(self, z: Tensor, context: Any = None) -> Tensor:
         """The network itself, in whatever precision surrounds it."""
@@ -63,13 +70,36 @@ class Conditioner(nn.Module):
         with torch.autocast(z.device.type, self.autocast_dtype):
             return self.compute(z, context).to(z.dtype)
 
+    def with_context(self, z: Tensor, context: Tensor | None) -> Tensor:
+        """The point with its context as further entries, which every pixel of an image has."""
+        if not self.context_features:
+            return z
+        rows = context.reshape(*context.shape, *[1] * (z.dim() - 2))  # type: ignore[union-attr]
+        return torch.cat([z, rows.expand(-1, -1, *z.shape[2:])], 1)
+
 
 class MLP(Conditioner):
-    r"""A multilayer perceptron whose last layer starts at zero.
+    r"""A multilayer perceptron whose last layer starts at zero, and whose first is sharp on few entries.
 
     .. math::
         h_0 = [z, \mathrm{context}], \quad h_k = \sigma(W_k h_{k-1} + b_k), \quad
         \mathrm{output} = W_{K+1} h_K + b_{K+1}, \quad W_{K+1} = 0,\ b_{K+1} = 0 \text{ at the start}
+
+    SiLU is nearly straight between −1 and 1. torch draws weights such that a unit of the first layer has
+    weights of length about :math:`1/\sqrt 3` and, on :math:`z \sim \mathcal N(0, I)`, an input of that
+    deviation: there the network is nearly linear, and learns an edge slowly. So with n entries unit j of
+    the first layer starts as
+
+    .. math::
+        w_j^\top z + b_j = g\,(u_j^\top z - c_j), \qquad g = \frac 3 n, \quad
+        u_j \text{ uniform on the sphere},\quad c_j \sim \mathcal N(0, 1)
+
+    where :math:`u_j^\top z = c_j` is the plane at which it bends. These planes lie as the data do,
+    since :math:`c_j` is distributed as :math:`u_j^\top z`. As soon as g would be below torch's
+    :math:`1/\sqrt 3`, from n = 6 on, all stays as torch draws it. With fresh points at every step
+    sharpness helps in many dimensions too; but to fill space as finely takes :math:`g^n` times as many
+    points, and a few thousand images are too few: there it overfits. Weights of the context stay as torch
+    draws them.
 
     Shapes: ``z`` is ``(B, in_features)``, ``context`` is ``(B, context_features)``, and the
     output is ``(B, out_features)``.
@@ -96,21 +126,20 @@ class MLP(Conditioner):
         out_features: int,
         hidden: Sequence[int] = (64, 64),
         context_features: int = 0,
-        activation: Callable[[], nn.Module] = nn.SiLU,
+        activation: Activation = nn.SiLU,
     ) -> None:
         super().__init__()
         _check_widths(in_features=in_features, out_features=out_features, hidden=hidden)
         self.context_features = context_features
-        layers: list[nn.Module] = []
-        for fan_in, fan_out in pairwise([in_features + context_features, *hidden]):
-            layers += [nn.Linear(fan_in, fan_out), activation()]
-        last = nn.Linear(hidden[-1] if hidden else in_features + context_features, out_features)
-        self.layers = nn.Sequential(*layers, _zero(last))
+        widths = [in_features + context_features, *hidden, out_features]
+        linear = [nn.Linear(fan_in, fan_out) for fan_in, fan_out in pairwise(widths)]
+        _spread(linear[0], torch.arange(widths[0]) < in_features)
+        _zero(linear[-1])
+        self.layers = nn.Sequential(*(module for layer in linear for module in (layer, activation())))
+        del self.layers[-1]  # after the last linear map comes nothing
 
     def compute(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-        if self.context_features:
-            z = torch.cat([z, context], 1)  # type: ignore[list-item]
-        return self.layers(z)
+        return self.layers(self.with_context(z, context))
 
 
 class ConvNet(Conditioner):
@@ -150,45 +179,52 @@ class ConvNet(Conditioner):
         out_channels: int,
         hidden: Sequence[int] = (32, 32),
         context_features: int = 0,
-        activation: Callable[[], nn.Module] = nn.SiLU,
+        activation: Activation = nn.SiLU,
     ) -> None:
         super().__init__()
         _check_widths(in_channels=in_channels, out_channels=out_channels, hidden=hidden)
-        if len(set(hidden)) != 1:
-            raise ValueError(
-                "hidden must give one width for all residual blocks, such as (32, 32), because each block "
-                f"adds to its input; it came as {tuple(hidden)}."
-            )
+        _check_blocks(hidden)
         self.context_features = context_features
         width = hidden[0]
         self.first = nn.Conv2d(in_channels + context_features, width, 3, padding=1)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(
-                activation(),
-                nn.Conv2d(width, width, 3, padding=1),
-                activation(),
-                nn.Conv2d(width, width, 3, padding=1),
-            )
-            for _ in hidden
-        )
+        self.blocks = nn.ModuleList(_two_convolutions(width, width, 3, activation) for _ in hidden)
         self.last = nn.Sequential(activation(), _zero(nn.Conv2d(width, out_channels, 3, padding=1)))
 
     def compute(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-        if self.context_features:
-            rows = context[:, :, None, None].expand(-1, -1, *z.shape[2:])  # type: ignore[index]
-            z = torch.cat([z, rows], 1)
-        hidden = self.first(z)
+        hidden = self.first(self.with_context(z, context))
         for block in self.blocks:
             hidden = hidden + block(hidden)
         return self.last(hidden)
 
 
-def _zero(layer: nn.Linear | nn.Conv2d) -> nn.Module:
+def _two_convolutions(width: int, out: int, kernel: int, activation: Activation = nn.SiLU) -> nn.Module:
+    """An activation and a convolution, twice, (B, width, H, W) to (B, out, H, W)."""
+    inner = nn.Conv2d(width, width, 3, padding=1)
+    outer = nn.Conv2d(width, out, kernel, padding=kernel // 2)
+    return nn.Sequential(activation(), inner, activation(), outer)
+
+
+def _zero(layer: nn.Module) -> nn.Module:
     """Set a layer's weight and bias to zero and return it."""
-    nn.init.zeros_(layer.weight)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
     return layer
+
+
+@torch.no_grad()
+def _spread(layer: nn.Linear, heard: Tensor) -> None:
+    r"""Make a first layer sharp if the points have few entries; :class:`MLP` tells how and why.
+
+    Args:
+        layer: the layer, as torch has drawn it.
+        heard: True where an input is an entry of the point that the unit hears, of the weight's shape or of
+            one row's. The other weights, a context's, stay as they are.
+    """
+    length = _SHARPNESS / max(int(heard.sum(-1).max()), 1)
+    if length > 1 / math.sqrt(3):
+        directions = normalize(torch.randn_like(layer.weight) * heard)
+        layer.weight.copy_(torch.where(heard, length * directions, layer.weight))
+        layer.bias.normal_(0, length)
 
 
 def _check_widths(**widths: int | Sequence[int]) -> None:
@@ -196,6 +232,14 @@ def _check_widths(**widths: int | Sequence[int]) -> None:
         sizes = [value] if isinstance(value, int) else list(value)
         if not all(isinstance(size, int) and size > 0 for size in sizes):
             raise ValueError(f"{name} must be made of positive whole numbers and came as {value!r}.")
+
+
+def _check_blocks(hidden: Sequence[int], heads: int = 1) -> None:
+    if len(set(hidden)) != 1 or hidden[0] % heads:
+        raise ValueError(
+            "hidden must give one width for all residual blocks, such as (32, 32), and heads must divide it; "
+            f"they came as {tuple(hidden)} and {heads}."
+        )
 
 
 class AttentionNet(Conditioner):
@@ -229,8 +273,8 @@ class AttentionNet(Conditioner):
         context_features: length of the context; 0 for none.
 
     Raises:
-        ValueError: if a size is not a positive whole number, the blocks' widths differ, ``heads`` does
-            not divide them, or the images are not ``(B, *event_shape)``.
+        ValueError: if a size is not a positive whole number, the blocks' widths differ, or ``heads`` does
+            not divide them.
 
     Example:
         >>> import torch
@@ -251,44 +295,20 @@ class AttentionNet(Conditioner):
     ) -> None:
         super().__init__()
         _check_widths(event_shape=event_shape, out_channels=out_channels, hidden=hidden, heads=heads)
-        if len(set(hidden)) != 1 or hidden[0] % heads:
-            raise ValueError(
-                "hidden must give one width for all blocks, such as (32, 32), and heads must divide it; "
-                f"they came as {tuple(hidden)} and {heads}."
-            )
-        self.event_shape, self.context_features = tuple(event_shape), context_features
-        channels, height, width = self.event_shape
+        _check_blocks(hidden, heads)
+        self.context_features = context_features
+        channels, height, width = event_shape
         self.first = nn.Conv2d(channels + context_features, hidden[0], 3, padding=1)
-        blocks = [(_Convolution(c), _Attention(c, height * width, heads)) for c in hidden]
+        blocks = [(_two_convolutions(c, 2 * c, 1), _Attention(c, height * width, heads)) for c in hidden]
         self.blocks = nn.ModuleList(block for pair in blocks for block in pair)
         self.last = _zero(nn.Conv2d(hidden[0], out_channels, 3, padding=1))
 
     def compute(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-        if z.shape[1:] != self.event_shape:
-            raise ValueError(
-                f"The images have shape {tuple(z.shape)}; the network was built for (B, *event_shape) with "
-                f"event_shape {self.event_shape}."
-            )
-        if self.context_features:
-            rows = context[:, :, None, None].expand(-1, -1, *z.shape[2:])  # type: ignore[index]
-            z = torch.cat([z, rows], 1)
-        hidden = self.first(z)
+        hidden = self.first(self.with_context(z, context))
         for block in self.blocks:
             hidden = hidden + glu(block(hidden), 1)
             hidden = layer_norm(hidden.movedim(1, -1), hidden.shape[1:2]).movedim(-1, 1)
         return self.last(silu(hidden))
-
-
-class _Convolution(nn.Module):
-    """Two convolutions, (B, c, H, W) to (B, 2c, H, W): values and their gates."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.inner = nn.Conv2d(channels, channels, 3, padding=1)
-        self.outer = nn.Conv2d(channels, 2 * channels, 1)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        return self.outer(silu(self.inner(silu(hidden))))
 
 
 class _Attention(nn.Module):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, silu
 
 from flowlib.bijection import Bijection
-from flowlib.nets import Conditioner, _check_widths, _zero
+from flowlib.nets import Conditioner, _check_widths, _spread, _zero
 
 _BLOCK = 16  # places that are solved together before the rest hears of them
 
@@ -59,7 +59,8 @@ class MADE(Conditioner):
     the degree of hidden unit j: it hears the first :math:`m^l_j` entries and no other. The degrees
     1 … d−1 are spread evenly over each hidden layer; with a context there are units of degree 0
     too, which hear the context alone. Every dependency that the order allows is there if the hidden
-    layers have a unit of each degree (d − 1 units, d with a context); narrower layers lose some.
+    layers have a unit of each degree (d − 1 units, d with a context); narrower layers lose some. The first
+    layer starts as that of an :class:`~flowlib.nets.MLP` with as many entries as a unit may hear, d − 1.
 
     Shapes: ``x`` is ``(B, d)``, ``context`` is ``(B, context_features)``, the output is
     ``(B, d, outputs)``. The last layer starts at zero; its units come as a coupling's do, the first
@@ -115,6 +116,7 @@ class MADE(Conditioner):
         middle = [after[:, None] >= before for before, after in pairwise(degrees)]
         last = (self.place[:, None] >= degrees[-1]).repeat(outputs, 1)
         layers = [MaskedLinear(mask) for mask in (first, *middle, last)]
+        _spread(layers[0], first)
         _zero(layers[-1])
         self.layers = nn.ModuleList(layers)
         self.context = nn.Linear(context_features, hidden[0], bias=False) if context_features else None

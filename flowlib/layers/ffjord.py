@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from flowlib.bijection import Bijection, draws, on_the_run, values_can_be_read
-from flowlib.nets import MLP
+from flowlib.nets import MLP, _spread
 
 Slope = Callable[[float | Tensor, Tensor], Tensor]
 Field = Callable[[Tensor, float | Tensor], tuple[Tensor, Tensor]]
@@ -158,7 +158,8 @@ class Velocity(nn.Module):
         a_1 = \tanh(W_1 [z, t, \mathrm{context}] + b_1), \quad a_{k+1} = \tanh(W_{k+1} a_k + b_{k+1}), \quad
         v = W_{K+1} a_K + b_{K+1}
 
-    It ends in a layer of zeros, so that a new flow is the identity. With tanh it is bounded: no point
+    It ends in a layer of zeros, so that a new flow is the identity, and begins as sharply in z as an
+    :class:`~flowlib.nets.MLP` of d entries. With tanh it is bounded: no point
     runs away, and distant points all but keep their volume.
 
     Shapes: points ``(B, d)``, velocities ``(B, d)``; the time is a number.
@@ -177,6 +178,8 @@ class Velocity(nn.Module):
     def __init__(self, d: int, hidden: Sequence[int] = (64, 64), context_features: int = 0) -> None:
         super().__init__()
         self.net = MLP(d + 1, d, hidden, context_features, nn.Tanh)
+        first: nn.Linear = self.net.layers[0]  # type: ignore[assignment]
+        _spread(first, torch.arange(first.in_features) < d)  # the time is no entry of the point
         self.d, self.context_features = d, context_features
 
     def forward(self, z: Tensor, t: float | Tensor, context: Tensor | None = None) -> Tensor:

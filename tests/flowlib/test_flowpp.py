@@ -253,7 +253,6 @@ def test_the_context_reaches_each_image_of_its_own():
             "hidden must give one width .* came as \\(8, 16\\) and 4",
         ),
         (lambda: AttentionNet((1, 4, 4), 2, (6,)), "heads must divide it; they came as \\(6,\\) and 4"),
-        (lambda: AttentionNet((1, 4, 4), 2, (8,))(torch.ones(1, 1, 4, 5)), r"event_shape \(1, 4, 4\)"),
     ],
 )
 def test_sizes_that_make_no_sense_are_refused(build, says):
