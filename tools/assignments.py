@@ -52,13 +52,17 @@ def student_edition(notebook: NotebookNode) -> NotebookNode:
 def secrets(notebook: NotebookNode, rubric_source: str) -> Iterator[str]:
     """Every line that students may not see: of solutions, and of the rubric."""
     given = "\n".join(cell.source for cell in student_edition(notebook).cells)
-    solutions = [match[0] for cell in notebook.cells for form in (CODE, TEXT) for match in form.finditer(cell.source)]
+    solutions = [
+        match[0] for cell in notebook.cells for form in (CODE, TEXT) for match in form.finditer(cell.source)
+    ]
     for line in map(str.strip, "\n".join(solutions).splitlines()):
         imported = line.startswith(("import ", "from ", "# BEGIN", "def "))
         if not imported and (len(line) >= 30 or (len(line) >= 12 and line not in given)):
             yield line
     # the rubric draws a variant's numbers with the notebook's own lines
-    yield from (line for line in map(str.strip, rubric_source.splitlines()) if len(line) >= 12 and line not in given)
+    yield from (
+        line for line in map(str.strip, rubric_source.splitlines()) if len(line) >= 12 and line not in given
+    )
     yield from ("BEGIN SOLUTION", "END SOLUTION", "_rubric", "probe.ask", "tools.grade")
 
 
@@ -110,7 +114,9 @@ def main(words: list[str]) -> int:
             continue
         solved, untouched = score(paths(number)[0], rubric), score(released, rubric)
         most = sum(question.points for question in rubric.questions if question.judge)
-        print(f"{released}: solutions {solved.total:g} of {most:g}, untouched {untouched.total:g}", flush=True)
+        print(
+            f"{released}: solutions {solved.total:g} of {most:g}, untouched {untouched.total:g}", flush=True
+        )
         for check in (check for mark in solved.marks for check in mark.checks if check.earned < check.points):
             print(f"  {check.says}: {check.why}", file=sys.stderr)
         wrong = solved.total != most or untouched.total or solved.person or solved.record.troubles

@@ -39,7 +39,9 @@ def variant(student):
     rng = rubric.constants(student)
     mix = [[rng.uniform(-1, 1) + 2 * (i == j) for j in range(3)] for i in range(3)]
     cube = [[rng.uniform(-1, 1) for _ in range(3)] for _ in range(400)]
-    data = torch.tensor(cube, dtype=torch.float64) @ torch.tensor(mix, dtype=torch.float64).T + rng.uniform(1, 3)
+    data = torch.tensor(cube, dtype=torch.float64) @ torch.tensor(mix, dtype=torch.float64).T + rng.uniform(
+        1, 3
+    )
     w = torch.tensor([rng.uniform(0.5, 1.5) for _ in range(3)], dtype=torch.float64)
     u = torch.tensor([rng.uniform(0.5, 1.5) for _ in range(3)], dtype=torch.float64)
     return data, w, u, rng.uniform(0.5, 1.5)
@@ -69,7 +71,11 @@ def risk(probe: Probe) -> None:
     probe.check(3, says, lambda: near(probe.ask("linear_nll", x, mirrored, c), right_nll(x, mirrored, c)))
     small = 1e-3 * (torch.eye(150, dtype=torch.float64) + 0.02 * draw(4, 150, 150))
     y = draw(5, 20, 150) @ small.T
-    want = (torch.linalg.solve(small, y.T).T ** 2).sum(1).mean() / 2 + 75 * LOG_2PI + torch.linalg.slogdet(small)[1]
+    want = (
+        (torch.linalg.solve(small, y.T).T ** 2).sum(1).mean() / 2
+        + 75 * LOG_2PI
+        + torch.linalg.slogdet(small)[1]
+    )
     says = "150 dimensions, where the determinant underflows"
     probe.check(2, says, lambda: near(probe.ask("linear_nll", y, small, torch.zeros(150).double()), want))
 
@@ -87,7 +93,11 @@ def best(probe: Probe) -> None:
 
     probe.check(2, "c", lambda: near(part(1, (3,)), x.mean(0)))
     probe.check(2, "A Aᵀ is the covariance", lambda: near(part(0, (3, 3)) @ part(0, (3, 3)).T, S))
-    probe.check(2, "A, lower triangular with a positive diagonal", lambda: near(part(0, (3, 3)), torch.linalg.cholesky(S)))
+    probe.check(
+        2,
+        "A, lower triangular with a positive diagonal",
+        lambda: near(part(0, (3, 3)), torch.linalg.cholesky(S)),
+    )
 
 
 @rubric.question("2.4", "The gradient, by formula", 10, "linear_gradient")
@@ -115,7 +125,9 @@ def gradient(probe: Probe) -> None:
 def floor(probe: Probe) -> None:
     data = variant(probe.student)[0]
     S = (data - data.mean(0)).T @ (data - data.mean(0)) / len(data)
-    probe.check(3, "nll_floor", lambda: near(probe.value("nll_floor"), torch.logdet(S) / 2 + 1.5 * (1 + LOG_2PI)))
+    probe.check(
+        3, "nll_floor", lambda: near(probe.value("nll_floor"), torch.logdet(S) / 2 + 1.5 * (1 + LOG_2PI))
+    )
 
     def rotated():
         A = numbers(probe.value("useless_rotation"), (3, 3))
@@ -129,7 +141,11 @@ def floor(probe: Probe) -> None:
 @rubric.question("2.6", "The layer", 10, "planar")
 def planar(probe: Probe) -> None:
     z = draw(11, 30, 3)
-    layers = {"u·w = 1.7": layer(1.7, 12), "u·w = −0.6": layer(-0.6, 14), "u·w = −4, which folds": layer(-4.0, 16)}
+    layers = {
+        "u·w = 1.7": layer(1.7, 12),
+        "u·w = −0.6": layer(-0.6, 14),
+        "u·w = −4, which folds": layer(-4.0, 16),
+    }
 
     def part(i, name):
         answer = probe.ask("planar", z, *layers[name])
@@ -160,13 +176,17 @@ def inverse(probe: Probe) -> None:
         def judge():
             for m in products:
                 w, u, b = layer(m, seed)
-                answer = numbers(probe.ask("planar_inverse", right_planar(z, w, u, b), w, u, b), tuple(z.shape))
+                answer = numbers(
+                    probe.ask("planar_inverse", right_planar(z, w, u, b), w, u, b), tuple(z.shape)
+                )
                 near(answer, z)
 
         return judge
 
     z = draw(18, 60, 3)
-    probe.check(3, "where the fixed-point iteration works: u·w = −0.5, 0.3, 0.8", round_trip(19, z, -0.5, 0.3, 0.8))
+    probe.check(
+        3, "where the fixed-point iteration works: u·w = −0.5, 0.3, 0.8", round_trip(19, z, -0.5, 0.3, 0.8)
+    )
     probe.check(3, "where it does not: u·w = 3, 9, 40", round_trip(20, z, 3.0, 9.0, 40.0))
     probe.check(2, "close to the fold: u·w = −0.9, −0.99", round_trip(21, z, -0.9, -0.99))
     probe.check(2, "u·w = 1000", round_trip(22, z, 1000.0))

@@ -22,7 +22,9 @@ HOW = """
 
 def arguments(words: list[str]) -> argparse.Namespace:
     """Read the command line; without a word in front it is ``grade``."""
-    parser = argparse.ArgumentParser("python -m tools.grade", epilog=HOW, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "python -m tools.grade", epilog=HOW, formatter_class=argparse.RawTextHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     for name, says in {
         "grade": "run and grade what was handed in (the word may be left out)",
@@ -33,11 +35,19 @@ def arguments(words: list[str]) -> argparse.Namespace:
         one.add_argument("number", type=int, help="of the assignment")
         if name == "grade":
             one.add_argument("submissions", type=Path, help="the folder or zip that the platform gave")
-            one.add_argument("--again", default="", metavar="NAME", help="run whose names hold this once more")
-            one.add_argument("--workers", type=int, default=2, help="how many notebooks at a time (default 2)")
+            one.add_argument(
+                "--again", default="", metavar="NAME", help="run whose names hold this once more"
+            )
+            one.add_argument(
+                "--workers", type=int, default=2, help="how many notebooks at a time (default 2)"
+            )
             one.add_argument("--image", default="", help="with the course's packages, for podman or docker")
-            one.add_argument("--trust", default="", metavar="WORDS", help=f"“{sandbox.TRUST}”: run without a sandbox")
-            one.add_argument("--seconds", type=float, default=0, help="for one cell (default: the assignment's)")
+            one.add_argument(
+                "--trust", default="", metavar="WORDS", help=f"“{sandbox.TRUST}”: run without a sandbox"
+            )
+            one.add_argument(
+                "--seconds", type=float, default=0, help="for one cell (default: the assignment's)"
+            )
         one.add_argument("--out", type=Path, required=True, help="the folder for what comes out")
         if name != "similar":
             one.add_argument("--worksheet", type=Path, help="the platform's table, to be filled in")
@@ -89,7 +99,10 @@ def _grade(given: argparse.Namespace, rubric: Rubric) -> list[grading.Result]:
         share = len(results) / len(found)
         bar = "█" * round(20 * share) + "░" * (20 - round(20 * share))
         took = f"{result.record.seconds:4.0f} s" if ran else "  kept"
-        print(f"{bar} {len(results):3}/{len(found)} {took}  {result.record.name}: {report.line(result, rubric)}", flush=True)
+        print(
+            f"{bar} {len(results):3}/{len(found)} {took}  {result.record.name}: {report.line(result, rubric)}",
+            flush=True,
+        )
     return sorted(results, key=lambda result: (result.record.name.casefold(), result.record.key))
 
 
@@ -106,7 +119,9 @@ def _report(given: argparse.Namespace, rubric: Rubric, results: list[grading.Res
             complaints.append(str(unclear))
     open_cases = [result for result in results if result.person and not result.settled]
     complete = sum(result.complete for result in results)
-    print(f"{len(results)} graded, {complete} complete, {len(open_cases)} need a person: {given.out / by_hand.PERSON}")
+    print(
+        f"{len(results)} graded, {complete} complete, {len(open_cases)} need a person: {given.out / by_hand.PERSON}"
+    )
     for result in open_cases:
         print(f"- {result.record.name}: {' '.join(result.person)}")
     print(f"Written answers: {given.out / 'written'}; points for them go into {given.out / by_hand.POINTS}.")

@@ -80,7 +80,10 @@ def read(path: Path) -> list[dict[str, str]]:
         text = data.decode("cp1252", errors="replace")
     first = text.split("\n", 1)[0]
     separator = max(",;\t", key=first.count)
-    return [{k: v or "" for k, v in row.items() if k} for row in csv.DictReader(text.splitlines(True), delimiter=separator)]
+    return [
+        {k: v or "" for k, v in row.items() if k}
+        for row in csv.DictReader(text.splitlines(True), delimiter=separator)
+    ]
 
 
 def save(path: Path, header: list[str], rows: list[list[str]]) -> None:

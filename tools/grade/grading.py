@@ -110,7 +110,9 @@ def judge(record: Record, rubric: Rubric, reply_to: Callable[[dict[str, Any]], R
         except Wrong as wrong:
             probe.checks = [Check(question.title, question.points, 0, str(wrong))]
         except Exception as error:
-            person.append(f"The rubric's own check of question {question.id} failed: {type(error).__name__}: {error}")
+            person.append(
+                f"The rubric's own check of question {question.id} failed: {type(error).__name__}: {error}"
+            )
             marks.append(Mark(question, None, probe.checks))
             continue
         marks.append(Mark(question, sum(check.earned for check in probe.checks), probe.checks))

@@ -68,12 +68,16 @@ def page(rubric: Rubric, result: Result) -> str:
         parts += [f"<p>{_text(sentence)}</p>" for sentence in result.person]
         parts.append("</div>")
     if record.file:
-        parts.append(f"<p>Graded: <code>{_text(record.file)}</code>, run from top to bottom in a new session.</p>")
+        parts.append(
+            f"<p>Graded: <code>{_text(record.file)}</code>, run from top to bottom in a new session.</p>"
+        )
     if record.troubles:
         parts.append("<h2>While it ran</h2><ul>")
         for cell, sentence in record.troubles.items():
             first = next(iter(record.code[int(cell)].strip().splitlines()), "")
-            parts.append(f"<li>Code cell {int(cell) + 1} (<code>{_text(first[:60])}</code>): {_text(sentence)}.</li>")
+            parts.append(
+                f"<li>Code cell {int(cell) + 1} (<code>{_text(first[:60])}</code>): {_text(sentence)}.</li>"
+            )
         parts.append("</ul>")
     if not record.problem:
         parts += [_question(mark) for mark in result.marks]
@@ -89,7 +93,9 @@ def answers(rubric: Rubric, id: str, results: list[Result]) -> str:
     for result in results:
         record = result.record
         parts.append(f"<article><h2>{_text(record.name)}</h2><p><code>{record.key}</code></p>")
-        parts.append(f"<pre>{_text(record.written.get(id) or '(nothing under this question’s heading)')}</pre>")
+        parts.append(
+            f"<pre>{_text(record.written.get(id) or '(nothing under this question’s heading)')}</pre>"
+        )
         parts += [f"<p>Handed in beside it: <code>{_text(name)}</code></p>" for name in record.attachments]
         parts.append("</article>")
     return _html(f"Question {id}", "\n".join([*parts, "</div>"]), TYPESETTING)
@@ -124,7 +130,16 @@ def _question(mark: Mark) -> str:
 
 
 def _grades(rubric: Rubric, results: list[Result], out: Path) -> None:
-    header = ["key", "name", "id", "student", *(question.id for question in rubric.questions), "total", "of", "state"]
+    header = [
+        "key",
+        "name",
+        "id",
+        "student",
+        *(question.id for question in rubric.questions),
+        "total",
+        "of",
+        "state",
+    ]
     rows = []
     for result in results:
         record = result.record

@@ -76,7 +76,9 @@ class Rubric:
     cell_seconds: float = 60.0
     questions: list[Question] = field(default_factory=list)
 
-    def question(self, id: str, title: str, points: float, *names: str) -> Callable[[Callable[[Probe], None]], Callable]:
+    def question(
+        self, id: str, title: str, points: float, *names: str
+    ) -> Callable[[Callable[[Probe], None]], Callable]:
         """Add a question that its decorated function judges."""
 
         def add(judge: Callable[[Probe], None]) -> Callable[[Probe], None]:
@@ -136,7 +138,11 @@ class Probe:
             raise Wrong(f"{name} is not answered yet: it is or returns nothing.")
         if "late" in reply:
             raise Wrong(f"{name} took too long and was stopped.")
-        for kind, says in (("error", "failed with"), ("ended", "gave nothing, because"), ("other", "gave a value of type")):
+        for kind, says in (
+            ("error", "failed with"),
+            ("ended", "gave nothing, because"),
+            ("other", "gave a value of type"),
+        ):
             if kind in reply:
                 raise Wrong(f"{name} {says} {str(reply[kind])[:300]}.")
         return unpack(reply)
@@ -166,7 +172,9 @@ def unpack(reply: Reply) -> Any:
         kind = np.dtype(str(reply["dtype"]))
         if kind.kind not in "biufc":
             raise ValueError
-        array = np.frombuffer(base64.b64decode(reply["array"]), kind).reshape([int(n) for n in reply["shape"]])
+        array = np.frombuffer(base64.b64decode(reply["array"]), kind).reshape(
+            [int(n) for n in reply["shape"]]
+        )
         return torch.from_numpy(array.astype(kind.newbyteorder("=")))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise Wrong("What came back is neither numbers nor text.") from None
@@ -203,7 +211,11 @@ def near(got: Any, want: Tensor | float, tol: float = 1e-6) -> None:
     if not off:
         return
     size = f"{off} of {want.numel()} numbers are" if want.numel() > 1 else "It is"
-    sentence = f"{size} off, by {error.max():.3g} at most." if want.numel() > 1 else f"It is off by {error.max():.3g}."
+    sentence = (
+        f"{size} off, by {error.max():.3g} at most."
+        if want.numel() > 1
+        else f"It is off by {error.max():.3g}."
+    )
     raise Wrong(sentence + _hint(answer, want, allowed) + (" It came in single precision." if single else ""))
 
 
@@ -269,7 +281,11 @@ def _hint(answer: Tensor, want: Tensor, allowed: float) -> str:
     if scale <= allowed:
         return ""
     factor = ((answer * want).sum() / (want * want).sum()).item()
-    if abs(factor) > 1e-3 and (answer - factor * want).abs().max().item() <= 10 * allowed and want.numel() > 1:
+    if (
+        abs(factor) > 1e-3
+        and (answer - factor * want).abs().max().item() <= 10 * allowed
+        and want.numel() > 1
+    ):
         if abs(factor + 1) < 1e-3:
             return " The sign is the other way round."
         return f" It is {factor:.3g} times what was expected."

@@ -56,7 +56,11 @@ class Sandbox:
 
     def environment(self) -> dict[str, str]:
         """What the started program sees; a sandbox sets its own inside."""
-        return os.environ | {"PYTHONPATH": str(ROOT), "MPLBACKEND": "Agg"} if self.kind == "trust" else dict(os.environ)
+        return (
+            os.environ | {"PYTHONPATH": str(ROOT), "MPLBACKEND": "Agg"}
+            if self.kind == "trust"
+            else dict(os.environ)
+        )
 
     def stop(self, name: str) -> None:
         """Stop a container, which outlives the program that started it."""
@@ -77,7 +81,9 @@ def find(private: Iterable[Path], image: str = "", trust: str = "") -> Sandbox:
     """
     if trust:
         if trust != TRUST:
-            raise NoSandbox(f"--trust takes the words “{TRUST}”, as they run with your rights on your machine.")
+            raise NoSandbox(
+                f"--trust takes the words “{TRUST}”, as they run with your rights on your machine."
+            )
         return Sandbox("trust")
     reasons = []
     if program := _bwrap():
@@ -95,7 +101,9 @@ def find(private: Iterable[Path], image: str = "", trust: str = "") -> Sandbox:
                 return Sandbox(name, program, image)
             reasons.append(f"{name} does not have the image “{image}”: {done.stderr.strip()[:200]}")
         elif program:
-            reasons.append(f"{name} is here; to use it, name an image with the course's packages: --image NAME.")
+            reasons.append(
+                f"{name} is here; to use it, name an image with the course's packages: --image NAME."
+            )
     raise NoSandbox(
         "Students' code runs only in a sandbox, and none works here.\n- "
         + "\n- ".join(reasons)
@@ -147,8 +155,25 @@ def _refuse_to_show(private: Iterable[Path]) -> None:
 
 
 def _bubblewrap(program: str) -> list[str]:
-    command = [program, "--unshare-all", "--unshare-user", "--disable-userns", "--uid", "1000", "--gid", "1000"]
-    command += ["--cap-drop", "ALL", "--die-with-parent", "--new-session", "--hostname", "sandbox", "--clearenv"]
+    command = [
+        program,
+        "--unshare-all",
+        "--unshare-user",
+        "--disable-userns",
+        "--uid",
+        "1000",
+        "--gid",
+        "1000",
+    ]
+    command += [
+        "--cap-drop",
+        "ALL",
+        "--die-with-parent",
+        "--new-session",
+        "--hostname",
+        "sandbox",
+        "--clearenv",
+    ]
     for name, value in ENVIRONMENT.items():
         command += ["--setenv", name, value]
     for path in dict.fromkeys(_shown()):

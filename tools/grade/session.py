@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from tools.grade.inside import PATIENCE
 from tools.grade.sandbox import Sandbox, new_name
 
 LONGEST_LINE = 64 << 20
@@ -25,9 +26,9 @@ LONGEST_LINE = 64 << 20
 class Limits:
     """What one notebook may use."""
 
-    cell_seconds: float = 60.0
+    cell_seconds: float = 60.0  # of work; of the clock's time four times as many
     ask_seconds: float = 20.0
-    seconds: float = 300.0  # of wall time, for everything
+    seconds: float = 900.0  # of the clock's time, for everything
     grace: float = 5.0  # beyond the alarm inside, before the process is ended
     memory: int = 4 << 30
     processes: int = 128
@@ -69,7 +70,7 @@ class Session:
             return {"ended": self._gone}
         try:
             self._send(request)
-            reply = self._receive(self.limits.ask_seconds + self.limits.grace).get("reply")
+            reply = self._receive(PATIENCE * self.limits.ask_seconds + self.limits.grace).get("reply")
         except Ended as ended:
             self.close()
             self._deadly[name] = f"calling it {ended}"
@@ -81,7 +82,8 @@ class Session:
         while not self._gone:
             try:
                 self._start()
-                while "ready" not in (message := self._receive(self.limits.cell_seconds + self.limits.grace)):
+                patience = PATIENCE * self.limits.cell_seconds + self.limits.grace
+                while "ready" not in (message := self._receive(patience)):
                     self._note(message)
                 return
             except Ended as ended:
@@ -121,7 +123,10 @@ class Session:
             env=self.sandbox.environment(),
             start_new_session=True,
         )
-        limits = {name: getattr(self.limits, name) for name in ("cell_seconds", "ask_seconds", "memory", "processes")}
+        limits = {
+            name: getattr(self.limits, name)
+            for name in ("cell_seconds", "ask_seconds", "memory", "processes")
+        }
         cells = [[i, source] for i, source in enumerate(self.cells) if i not in self._skipped]
         self._send(limits | {"seconds": int(self.limits.seconds), "cells": cells})
 
@@ -180,7 +185,9 @@ def usage(pid: int) -> tuple[int, int]:
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             try:
-                parent = int(Path(f"/proc/{entry}/stat").read_text(errors="replace").rpartition(")")[2].split()[1])
+                parent = int(
+                    Path(f"/proc/{entry}/stat").read_text(errors="replace").rpartition(")")[2].split()[1]
+                )
             except OSError:
                 continue
             children.setdefault(parent, []).append(int(entry))

@@ -17,7 +17,10 @@ from tools.grade.rubric import paths
 def compare(number: int, out: Path) -> int:
     """Write everybody's code as files and let compare50 look for what two of them share."""
     if find_spec("compare50") is None:
-        print("Similar answers are found by compare50, which is an extra: pip install compare50.", file=sys.stderr)
+        print(
+            "Similar answers are found by compare50, which is an extra: pip install compare50.",
+            file=sys.stderr,
+        )
         return 2
     code = out / "code"
     shutil.rmtree(code, ignore_errors=True)

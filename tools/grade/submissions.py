@@ -17,10 +17,14 @@ import nbformat
 from tools.grade.rubric import Rubric
 
 # Moodle: a folder for each student, or names that start alike; before 4.1 with a trailing underscore
-MOODLE = re.compile(r"^(?P<name>.*)_(?P<id>\d+)_assignsubmission_(?:file|onlinetext)(?:_(?P<original>.*))?$", re.S)
+MOODLE = re.compile(
+    r"^(?P<name>.*)_(?P<id>\d+)_assignsubmission_(?:file|onlinetext)(?:_(?P<original>.*))?$", re.S
+)
 # Canvas: one folder of files; anonymous ones carry five letters and digits instead of a number
 CANVAS = re.compile(r"^(?P<name>.*?)(?:_LATE)?_(?P<id>\d+)_(?P<file>\d+)_(?P<original>.+)$", re.S)
-ANONYMOUS = re.compile(r"^(?P<name>anon)(?:_LATE)?_(?P<id>[A-Za-z0-9]{5})(?:_LATE)?_(?P<file>\d+)_(?P<original>.+)$")
+ANONYMOUS = re.compile(
+    r"^(?P<name>anon)(?:_LATE)?_(?P<id>[A-Za-z0-9]{5})(?:_LATE)?_(?P<file>\d+)_(?P<original>.+)$"
+)
 LARGEST_FILE, MOST_FILES = 100 << 20, 20_000
 MARK = re.compile(r"^#+ +Answer (?P<id>[\d.]+)", re.M)
 NEXT = re.compile(r"^#{1,6} +(?:\d|Part )")
@@ -94,8 +98,14 @@ def find(folder: Path) -> list[Submission]:
         if layout == "flat" and path.is_file() and path.suffix != ".ipynb":
             continue
         one = found.setdefault((layout, name, id), Submission(entry, name, id, layout))
-        one.files += [path] if path.is_file() else [file for file in sorted(path.rglob("*")) if file.is_file()]
-        one.files = [file for file in one.files if not file.is_symlink() and not _hidden(file.relative_to(folder).parts)]
+        one.files += (
+            [path] if path.is_file() else [file for file in sorted(path.rglob("*")) if file.is_file()]
+        )
+        one.files = [
+            file
+            for file in one.files
+            if not file.is_symlink() and not _hidden(file.relative_to(folder).parts)
+        ]
     return sorted(found.values(), key=lambda one: (one.name.casefold(), one.id))
 
 
@@ -120,12 +130,18 @@ def choose(submission: Submission, rubric: Rubric, others: Iterable[Rubric], scr
     for other in others:
         for notebook in notebooks:
             if len(notebook.answers(other)) > len(notebook.answers(rubric)) and len(fitting) < 2:
-                raise NeedsPerson(f"{notebook.path.name} answers assignment {other.number}, not {rubric.number}.")
+                raise NeedsPerson(
+                    f"{notebook.path.name} answers assignment {other.number}, not {rubric.number}."
+                )
     if len(fitting) > 1:
         names = ", ".join(sorted(notebook.path.name for notebook in fitting.values()))
-        raise NeedsPerson(f"Several notebooks answer this assignment and differ ({names}); keep one and run again.")
+        raise NeedsPerson(
+            f"Several notebooks answer this assignment and differ ({names}); keep one and run again."
+        )
     if not fitting:
-        asked = f"None of the asked names is bound in {', '.join(notebook.path.name for notebook in notebooks)}."
+        asked = (
+            f"None of the asked names is bound in {', '.join(notebook.path.name for notebook in notebooks)}."
+        )
         raise NeedsPerson(" ".join(problems) if problems else asked)
     return next(iter(fitting.values()))
 
@@ -190,7 +206,11 @@ def _read(path: Path) -> tuple[str, str, str, str]:
     """Layout, name, id, and how the platform names what it takes back."""
     name = unicodedata.normalize("NFC", path.name)
     if match := MOODLE.match(name):
-        stem = path.name[: len(path.name) - len(match["original"] or "")].rstrip("_") if path.is_file() else path.name
+        stem = (
+            path.name[: len(path.name) - len(match["original"] or "")].rstrip("_")
+            if path.is_file()
+            else path.name
+        )
         stem = stem.replace("_assignsubmission_onlinetext", "_assignsubmission_file")
         return "moodle", match["name"], match["id"], stem
     if path.is_file() and (match := ANONYMOUS.match(name) or CANVAS.match(name)):

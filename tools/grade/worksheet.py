@@ -29,12 +29,18 @@ def fill(path: Path, rubric: Rubric, results: list[Result], out: Path, column: s
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError:
-        raise Unclear(f"{path.name} is not UTF-8; download it again and do not save it with a spreadsheet.") from None
+        raise Unclear(
+            f"{path.name} is not UTF-8; download it again and do not save it with a spreadsheet."
+        ) from None
     separator = max(",;\t", key=text.split("\n", 1)[0].count)
     rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
     if len(rows) < 2:
         raise Unclear(f"{path.name} has no rows below its header.")
-    points = {result.record.id: result.total / rubric.points for result in results if result.complete and result.record.id}
+    points = {
+        result.record.id: result.total / rubric.points
+        for result in results
+        if result.complete and result.record.id
+    }
     filled = (_canvas if "ID" in rows[0] and "Student" in rows[0] else _moodle)(path, rows, points, column)
     written = io.StringIO(newline="")
     end = "\r\n" if "\r\n" in text else "\n"
@@ -64,7 +70,11 @@ def _before_the_maximum(path: Path, body: list[list[str]]) -> int:
     for column in range(2, len(body[0]) if body else 0):
         values = {row[column] for row in body}
         before = [row[column - 1].strip() for row in body]
-        if len(values) == 1 and _number(*values) > 0 and all(not value or _number(value) >= 0 for value in before):
+        if (
+            len(values) == 1
+            and _number(*values) > 0
+            and all(not value or _number(value) >= 0 for value in before)
+        ):
             fits.append(column - 1)
     if len(fits) != 1:
         raise Unclear(f"{path.name}: which column takes the points? Name its header: --column “…”.")
@@ -73,9 +83,13 @@ def _before_the_maximum(path: Path, body: list[list[str]]) -> int:
 
 def _canvas(path: Path, rows: list[list[str]], points: dict[str, float], column: str) -> int:
     header = rows[0]
-    fits = [i for i, name in enumerate(header) if (column in name if column else re.search(r"\(\d+\)$", name))]
+    fits = [
+        i for i, name in enumerate(header) if (column in name if column else re.search(r"\(\d+\)$", name))
+    ]
     if len(fits) != 1:
-        raise Unclear(f"{path.name}: {len(fits)} columns could take the points. Give a part of its header: --column “…”.")
+        raise Unclear(
+            f"{path.name}: {len(fits)} columns could take the points. Give a part of its header: --column “…”."
+        )
     grade, id = fits[0], header.index("ID")
     most = next((_number(row[grade]) for row in rows[1:4] if "Points Possible" in row[0]), 100.0)
     filled = 0
