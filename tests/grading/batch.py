@@ -6,9 +6,7 @@ to a person; ``trouble`` is a part of what the feedback page must say of a cell 
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -19,8 +17,8 @@ PLANAR = """def planar(z, w, u, b):
 CORRECTED = """def corrected(u, w):
     a = u @ w
     return u + (torch.nn.functional.softplus(a) - 1 - a) * w / (w @ w)"""
-FACTOR = "def best_linear(x):\n    c = x.mean(0)\n    return torch.linalg.cholesky((x - c).T @ (x - c) / len(x)), c"
-ANSWERS = (PLANAR, CORRECTED, FACTOR)
+BEST = "def best_linear(x):\n    c = x.mean(0)\n    return torch.linalg.cholesky((x - c).T @ (x - c) / len(x)), c"
+ANSWERS = (PLANAR, CORRECTED, BEST)
 FULL, PLANAR_POINTS = 22, 10  # 10 + 6 + 6
 
 
@@ -86,14 +84,6 @@ def version_3(data: bytes) -> bytes:
     ).encode()
 
 
-def zipped(name: str, data: bytes) -> bytes:
-    """A zip with one file."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as opened:
-        opened.writestr(name, data)
-    return buffer.getvalue()
-
-
 COLAB = {
     "colab": {"provenance": []},
     "kernelspec": {"name": "python3", "display_name": "Python 3"},
@@ -145,10 +135,10 @@ def _cases() -> Iterator[Case]:
 
     # how notebooks look when they come back
     yield Case("Perfect Student", {"2_likelihood.ipynb": good})
-    yield one("Another Method", ANOTHER_WAY, CORRECTED, FACTOR)
+    yield one("Another Method", ANOTHER_WAY, CORRECTED, BEST)
     yield Case("Duplicated Ids", {"a.ipynb": changed(good, id="same")})
     yield Case("No Metadata", {"a.ipynb": changed(good, id=None, metadata=None, outputs=None)})
-    yield Case("Reordered Cells", {"a.ipynb": notebook(FACTOR, PLANAR, "@START@", CORRECTED)})
+    yield Case("Reordered Cells", {"a.ipynb": notebook(BEST, PLANAR, "@START@", CORRECTED)})
     yield Case("Renamed File", {"Untitled7 (copy) final FINAL.ipynb": good})
     yield Case("Older Format", {"a.ipynb": b"@3" + good})
     yield Case(
@@ -161,12 +151,12 @@ def _cases() -> Iterator[Case]:
     )
     yield Case("Colab User", {"a.ipynb": notebook("@START@", *ANSWERS, metadata=COLAB)})
     yield Case("No Suffix", {"notebook.json": good})
-    yield Case("Zipped Twice", {"mine.zip": zipped("inner/a.ipynb", good)})
+    yield Case("Zipped Twice", {"mine.zip": b"@zip" + good})
     yield Case("Same Twice", {"a.ipynb": good, "a-1.ipynb": good})
     yield Case("Two Versions", {"a.ipynb": good, "b.ipynb": notebook("@START@", PLANAR)}, None, "differ")
     yield Case(
         "Other Assignment",
-        {"a.ipynb": notebook("log_prob_exp = abs", "def shear(z): return z")},
+        {"a.ipynb": notebook("volume = 1.0", "def triangle_map(u, c): return u")},
         None,
         "answers assignment",
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -20,6 +22,11 @@ def write(layout: str, batch: Iterable[Case], folder: Path) -> None:
 def _converted(data: bytes) -> bytes:
     if data.startswith(b"@3"):
         return version_3(data[2:])
+    if data.startswith(b"@zip"):
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as opened:
+            opened.writestr("inner/a.ipynb", data[4:])
+        return packed.getvalue()
     return data[3:].decode().encode("utf-16") if data.startswith(b"@16") else data
 
 

@@ -9,6 +9,7 @@ import unicodedata
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -167,10 +168,8 @@ def read(path: Path) -> Notebook:
         raise NeedsPerson(f"{path.name} is not a notebook: its text is not the JSON of one.") from None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
+        with suppress(Exception):  # a damaged notebook: its cells can still be read
             cells = nbformat.convert(nbformat.from_dict(content), 4).cells
-        except Exception:  # a damaged notebook: its cells can still be read
-            pass
     try:
         pairs = [(str(cell["cell_type"]), _text(cell)) for cell in cells]
     except (TypeError, KeyError, AttributeError):
@@ -236,6 +235,7 @@ def _with_archives(files: list[Path], scratch: Path) -> Iterator[Path]:
         try:
             unpack(path, scratch / path.stem)
         except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError):
+            yield path
             continue
         yield from (file for file in sorted((scratch / path.stem).rglob("*")) if file.is_file())
 
