@@ -51,7 +51,9 @@ def reciprocal(probe: Probe) -> None:
     low, high, *_ = variant(probe.student)
     x = torch.linspace(1 / high + 0.01, 1 / low - 0.01, 40, dtype=torch.float64)
     outside = torch.tensor([-1.0, 0.0, 0.5 / high, 1 / low + 0.1, 9.0], dtype=torch.float64)
-    probe.check(5, "the density where X lives", lambda: near(probe.ask("p_reciprocal", x), 1 / x**2 / (high - low)))
+    probe.check(
+        5, "the density where X lives", lambda: near(probe.ask("p_reciprocal", x), 1 / x**2 / (high - low))
+    )
     probe.check(3, "zero elsewhere, at 0 too", lambda: near(probe.ask("p_reciprocal", outside), 0 * outside))
 
 
@@ -102,13 +104,21 @@ def volume_of_maps(probe: Probe) -> None:
         return torch.tanh(z @ A.T) + 0.7 * z @ A.T
 
     code = Code("lambda z: torch.tanh(z @ A.T) + 0.7 * z @ A.T", {"A": A})
-    probe.check(4, "a map in three dimensions", lambda: near(probe.ask("log_volume", code, z), log_volume(bent, z), 1e-5))
+    probe.check(
+        4,
+        "a map in three dimensions",
+        lambda: near(probe.ask("log_volume", code, z), log_volume(bent, z), 1e-5),
+    )
     linear = Code("lambda z: z @ A.T", {"A": A})
     want = torch.linalg.slogdet(A).logabsdet.expand(20)
     probe.check(2, "a negative determinant", lambda: near(probe.ask("log_volume", linear, z), want))
     small = Code("lambda z: 1e-3 * z")
     want = torch.full((2,), 200 * math.log(1e-3), dtype=torch.float64)
-    probe.check(2, "200 dimensions, volume 10⁻⁶⁰⁰", lambda: near(probe.ask("log_volume", small, draw(3, 2, 200)), want))
+    probe.check(
+        2,
+        "200 dimensions, volume 10⁻⁶⁰⁰",
+        lambda: near(probe.ask("log_volume", small, draw(3, 2, 200)), want),
+    )
 
 
 @rubric.question("2.2", "Your matrix", 6, "volume", "density_inside")

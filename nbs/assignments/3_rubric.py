@@ -47,7 +47,9 @@ def variant(student):
     rng = rubric.constants(student)
     nats = round(rng.uniform(-12000, -8000), 1)
     order = rng.sample(range(7), 7)
-    return nats, torch.tensor([[order[i] in kept for i in range(7)] for kept in ([0, 1], [2, 3, 4], [4, 5, 6])])
+    return nats, torch.tensor(
+        [[order[i] in kept for i in range(7)] for kept in ([0, 1], [2, 3, 4], [4, 5, 6])]
+    )
 
 
 def pair(probe, name, *args):
@@ -76,7 +78,9 @@ def forward(probe: Probe) -> None:
 
     probe.check(3, "x for d = 4, r = 2", lambda: at(0, 4, 2, 1))
     probe.check(4, "log-det for d = 4, r = 2, against finite differences", lambda: at(1, 4, 2, 1))
-    probe.check(3, "both for d = 5, r = 1 and r = 4", lambda: [at(p, 5, r, 4) for p in (0, 1) for r in (1, 4)])
+    probe.check(
+        3, "both for d = 5, r = 1 and r = 4", lambda: [at(p, 5, r, 4) for p in (0, 1) for r in (1, 4)]
+    )
 
 
 @rubric.question("3.2", "Back", 10, "affine_coupling_inverse")
@@ -107,7 +111,9 @@ def masks(probe: Probe) -> None:
     probe.check(2, "both, a mask that keeps one entry", lambda: (at(0, one, 16), at(1, one, 16)))
 
 
-@rubric.question("3.4", "When does everything depend on everything?", 8, "layers_until_mixed", "mixing_layers")
+@rubric.question(
+    "3.4", "When does everything depend on everything?", 8, "layers_until_mixed", "mixing_layers"
+)
 def dependence(probe: Probe) -> None:
     examples = [
         [[1, 1, 0, 0], [0, 0, 1, 1]],
@@ -122,7 +128,9 @@ def dependence(probe: Probe) -> None:
 
     probe.check(2, "two halves of four entries", lambda: at(0))
     probe.check(3, "three more lists of masks", lambda: [at(i) for i in (1, 2, 3)])
-    probe.check(3, "mixing_layers", lambda: near(probe.value("mixing_layers"), mixing(variant(probe.student)[1])))
+    probe.check(
+        3, "mixing_layers", lambda: near(probe.value("mixing_layers"), mixing(variant(probe.student)[1]))
+    )
 
 
 rubric.written("3.5", "What linear couplings reach", 10)
@@ -141,7 +149,9 @@ def dequantisation(probe: Probe) -> None:
         near(probe.ask(name, sent, v), want, 1e-5)
 
     for name, says in {"exact_log_mass": "the mass of a cell", "uniform_bound": "the bound"}.items():
-        probe.check(4, f"{says}, at v = 0 and 3", lambda name=name: [at(name, wave, v, c=2.7) for v in (0, 3)])
+        probe.check(
+            4, f"{says}, at v = 0 and 3", lambda name=name: [at(name, wave, v, c=2.7) for v in (0, 3)]
+        )
     says = "both where the density is far below the smallest number"
     probe.check(2, says, lambda: [at(name, steep, 1) for name in ("exact_log_mass", "uniform_bound")])
 

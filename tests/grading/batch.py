@@ -109,10 +109,9 @@ for channel in range(3, 64):
         os.write(channel, line)
     except OSError:
         pass"""
-LOOK_AROUND = """import glob, os
-FOUND = [path for path in glob.glob("/**/*rubric*", recursive=True) + glob.glob("/**/grades.csv", recursive=True)
-         if "site-packages" not in path]
-open("/course/../etc/2_rubric.py")"""
+LOOK_AROUND = """import glob
+FOUND = glob.glob("/course/**/*rubric*", recursive=True) + glob.glob("/tmp/**/*.csv", recursive=True)
+open("/course/../course/2_rubric.py")"""
 
 
 def cases() -> Iterator[Case]:

@@ -160,10 +160,11 @@ class Session:
                 self._end("sent more than anyone asked for and was stopped")
             if time.monotonic() > min(late, self._until):
                 self._end("did not stop when its time was up and was stopped")
-            memory, processes = usage(self._process.pid)
-            if processes > self.limits.processes:
+            running = below(self._process.pid)
+            if len(running) > self.limits.processes:
                 self._end(f"started more than {self.limits.processes} processes and was stopped")
-            if memory > self.limits.memory:
+            # what the cheap sum counts twice, because forks share it, the exact one does not
+            if sum(map(resident, running)) > self.limits.memory < sum(map(exactly_resident, running)):
                 self._end(f"took more than {self.limits.memory >> 20} MB of memory and was stopped")
         line, _, self._buffer = self._buffer.partition(b"\n")
         try:
@@ -179,31 +180,37 @@ class Session:
         raise Ended(reason)
 
 
-def usage(pid: int) -> tuple[int, int]:
-    """Resident bytes and number of the processes below ``pid``, which itself only starts the sandbox."""
+def below(pid: int) -> list[int]:
+    """The processes below ``pid``, which itself only starts the sandbox."""
     children: dict[int, list[int]] = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                parent = int(
-                    Path(f"/proc/{entry}/stat").read_text(errors="replace").rpartition(")")[2].split()[1]
-                )
-            except OSError:
-                continue
-            children.setdefault(parent, []).append(int(entry))
-    below, waiting, memory = 0, [pid], 0
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            parent = int(
+                Path(f"/proc/{entry}/stat").read_text(errors="replace").rpartition(")")[2].split()[1]
+            )
+        except OSError:
+            continue
+        children.setdefault(parent, []).append(int(entry))
+    found, waiting = [], [pid]
     while waiting:
-        found = children.get(waiting.pop(), [])
-        waiting += found
-        below += len(found)
-        memory += sum(map(_private, found))
-    return memory, below
+        waiting += (more := children.get(waiting.pop(), []))
+        found += more
+    return found
 
 
-def _private(pid: int) -> int:
-    """Resident bytes of a process that it does not share: forks share what they have not written."""
+def resident(pid: int) -> int:
+    """Bytes of memory that a process has in use, those included that it shares with its forks."""
     try:
-        resident, shared = Path(f"/proc/{pid}/statm").read_text().split()[1:3]
-    except (OSError, ValueError):
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError):
         return 0
-    return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def exactly_resident(pid: int) -> int:
+    """The same with its share of what is shared; slow to ask for."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:")), 0)
