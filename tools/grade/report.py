@@ -1,0 +1,167 @@
+"""What comes out: grades.csv, a feedback page for each student, a page for each written question."""
+
+from __future__ import annotations
+
+import html
+import shutil
+import zipfile
+from pathlib import Path
+
+from tools.grade.by_hand import save
+from tools.grade.grading import Mark, Result
+from tools.grade.rubric import Rubric
+
+MATHJAX = Path(__file__).parents[2] / "book" / "_static" / "mathjax"
+FEEDBACK = "feedback.html"
+
+STYLE = """
+:root { color-scheme: light dark }
+body { font: 17px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem }
+h1 { font-size: 1.5rem; line-height: 1.25 } h2 { font-size: 1.15rem; margin: 2rem 0 .4rem }
+.total { font-size: 1.25rem; font-weight: 600 }
+ul { list-style: none; padding: 0 } li { margin: .35rem 0 }
+.mark { display: inline-block; min-width: 4.6rem; font-variant-numeric: tabular-nums; font-weight: 600 }
+.why { display: block; margin-left: 4.6rem }
+.person { border-left: .3rem solid #d55e00; padding-left: .8rem }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; font: inherit }
+code { font: .92em ui-monospace, monospace; overflow-wrap: anywhere }
+article { border-top: 1px solid #8888; padding: .5rem 0 1rem }
+.columns { max-width: none; display: grid; grid-template-columns: repeat(auto-fill, minmax(24rem, 1fr)); gap: 0 2rem }
+"""
+
+# the plain set of macros: no \\href, no \\require, nothing that a student's text could load or run
+TYPESETTING = """
+<script>MathJax = {tex: {inlineMath: [["$", "$"]], packages: ["base", "ams", "newcommand"]}}</script>
+<script defer src="mathjax/tex-chtml-full.js"></script>
+"""
+
+
+def write(rubric: Rubric, results: list[Result], out: Path) -> None:
+    """Write everything that people and platforms read, from the results alone."""
+    _grades(rubric, results, out)
+    for folder in ("feedback", "written"):
+        shutil.rmtree(out / folder, ignore_errors=True)
+        (out / folder).mkdir(parents=True)
+    for result in results:
+        place = out / "feedback" / _place(result)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(page(rubric, result), "utf-8")
+    with zipfile.ZipFile(out / "feedback.zip", "w", zipfile.ZIP_DEFLATED) as packed:
+        for path in sorted((out / "feedback").rglob("*.html")):
+            packed.write(path, path.relative_to(out / "feedback").as_posix())
+    questions = [question for question in rubric.questions if question.judge is None]
+    if questions and MATHJAX.is_dir():
+        shutil.copytree(MATHJAX, out / "written" / "mathjax")
+    for question in questions:
+        (out / "written" / f"{question.id}.html").write_text(answers(rubric, question.id, results), "utf-8")
+
+
+def page(rubric: Rubric, result: Result) -> str:
+    """One student's feedback; whatever came from the student is escaped."""
+    record = result.record
+    parts = [f"<h1>Assignment {rubric.number}: {_text(rubric.title)}</h1>", f"<p>{_text(record.name)}</p>"]
+    waiting = sum(mark.earned is None for mark in result.marks)
+    so_far = " so far" if waiting else ""
+    parts.append(f'<p class="total">{result.total:g} of {rubric.points:g} points{so_far}</p>')
+    if result.person and not result.settled:
+        parts.append('<div class="person"><p>A person looks at this before it counts:</p>')
+        parts += [f"<p>{_text(sentence)}</p>" for sentence in result.person]
+        parts.append("</div>")
+    if record.file:
+        parts.append(
+            f"<p>Graded: <code>{_text(record.file)}</code>, run from top to bottom in a new session.</p>"
+        )
+    if record.troubles:
+        parts.append("<h2>While it ran</h2><ul>")
+        for cell, sentence in record.troubles.items():
+            first = next(iter(record.code[int(cell)].strip().splitlines()), "")
+            parts.append(
+                f"<li>Code cell {int(cell) + 1} (<code>{_text(first[:60])}</code>): {_text(sentence)}.</li>"
+            )
+        parts.append("</ul>")
+    if not record.problem:
+        parts += [_question(mark) for mark in result.marks]
+    return _html(f"Assignment {rubric.number}", "\n".join(parts))
+
+
+def answers(rubric: Rubric, id: str, results: list[Result]) -> str:
+    """All answers to one written question side by side, for whoever reads them."""
+    question = next(question for question in rubric.questions if question.id == id)
+    parts = [f"<h1>{id} {_text(question.title)} ({question.points:g} points)</h1>"]
+    parts.append("<p>Points and comments go into <code>points_by_hand.csv</code>, by the key.</p>")
+    parts.append('<div class="columns">')
+    for result in results:
+        record = result.record
+        parts.append(f"<article><h2>{_text(record.name)}</h2><p><code>{record.key}</code></p>")
+        parts.append(
+            f"<pre>{_text(record.written.get(id) or '(nothing under this question’s heading)')}</pre>"
+        )
+        parts += [f"<p>Handed in beside it: <code>{_text(name)}</code></p>" for name in record.attachments]
+        parts.append("</article>")
+    return _html(f"Question {id}", "\n".join([*parts, "</div>"]), TYPESETTING)
+
+
+def line(result: Result, rubric: Rubric) -> str:
+    """What the terminal says of one student."""
+    possible = sum(question.points for question in rubric.questions if question.judge)
+    if result.record.problem:
+        return f"needs a person: {result.record.problem}"
+    said = f"{result.total:g}/{possible:g}"
+    said += f", {len(result.record.troubles)} cells with trouble" if result.record.troubles else ""
+    return f"{said}, needs a person: {' '.join(result.person)}" if result.person else said
+
+
+def _question(mark: Mark) -> str:
+    question = mark.question
+    parts = [f"<h2>{question.id} {_text(question.title)}</h2>"]
+    if mark.earned is None:
+        parts.append(f"<p>Worth {question.points:g} points. A person reads this answer.</p>")
+    else:
+        parts.append(f'<p><span class="mark">{mark.earned:g} of {question.points:g}</span></p>')
+    checks = [
+        f'<li><span class="mark">{"✓" if check.earned else "✗"} {check.earned:g}/{check.points:g}</span> {_text(check.says)}'
+        + (f'<span class="why">{_text(check.why)}</span>' if check.why else "")
+        + "</li>"
+        for check in mark.checks
+    ]
+    parts.append(f"<ul>{''.join(checks)}</ul>" if checks else "")
+    parts.append(f"<p>{_text(mark.comment)}</p>" if mark.comment else "")
+    return "\n".join(parts)
+
+
+def _grades(rubric: Rubric, results: list[Result], out: Path) -> None:
+    header = [
+        "key",
+        "name",
+        "id",
+        "student",
+        *(question.id for question in rubric.questions),
+        "total",
+        "of",
+        "state",
+    ]
+    rows = []
+    for result in results:
+        record = result.record
+        points = ["" if mark.earned is None else f"{mark.earned:g}" for mark in result.marks]
+        open_cases = "needs a person" if result.person and not result.settled else "written answers to read"
+        state = "complete" if result.complete else open_cases
+        start = [record.key, record.name, record.id, str(result.student or "")]
+        rows.append([*start, *points, f"{result.total:g}", f"{rubric.points:g}", state])
+    save(out / "grades.csv", header, rows)
+
+
+def _place(result: Result) -> Path:
+    """Where the platform looks for a student's feedback: a folder, or a name that starts alike."""
+    record = result.record
+    return Path(f"{record.entry}{FEEDBACK}") if record.layout == "canvas" else Path(record.entry) / FEEDBACK
+
+
+def _text(text: str) -> str:
+    return html.escape(str(text))
+
+
+def _html(title: str, body: str, more: str = "") -> str:
+    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+    head += f"<title>{_text(title)}</title><style>{STYLE}</style>{more}"
+    return f'<!doctype html><html lang="en"><head>{head}</head><body><main>{body}</main></body></html>\n'

@@ -1,0 +1,269 @@
+"""Finds each student's files in what a learning platform gives: a zip or a folder in one of its layouts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import unicodedata
+import warnings
+import zipfile
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import nbformat
+
+from tools.grade.rubric import Rubric
+
+# Moodle: a folder for each student, or names that start alike; before 4.1 with a trailing underscore
+MOODLE = re.compile(
+    r"^(?P<name>.*)_(?P<id>\d+)_assignsubmission_(?:file|onlinetext)(?:_(?P<original>.*))?$", re.S
+)
+# Canvas: one folder of files; anonymous ones carry five letters and digits instead of a number
+CANVAS = re.compile(r"^(?P<name>.*?)(?:_LATE)?_(?P<id>\d+)_(?P<file>\d+)_(?P<original>.+)$", re.S)
+ANONYMOUS = re.compile(
+    r"^(?P<name>anon)(?:_LATE)?_(?P<id>[A-Za-z0-9]{5})(?:_LATE)?_(?P<file>\d+)_(?P<original>.+)$"
+)
+LARGEST_FILE, MOST_FILES = 100 << 20, 20_000
+MARK = re.compile(r"^#+ +Answer (?P<id>[\d.]+)", re.M)
+NEXT = re.compile(r"^#{1,6} +(?:\d|Part )")
+NAMED = re.compile(r"^(?:def |class )?([^\W\d]\w*)\s*(?:\(|=(?!=)|:)", re.M)
+
+
+@dataclass
+class Submission:
+    """One student's files. ``entry`` is how the platform names what it takes back."""
+
+    entry: str
+    name: str
+    id: str
+    layout: str
+    files: list[Path] = field(default_factory=list)
+
+    @property
+    def key(self) -> str:
+        """A file name that is safe everywhere and no other submission has."""
+        plain = unicodedata.normalize("NFKD", self.name).encode("ascii", "ignore").decode()
+        digest = hashlib.sha256(f"{self.layout} {self.id} {self.name}".encode()).hexdigest()[:8]
+        return f"{re.sub(r'[^A-Za-z0-9]+', '-', plain).strip('-')[:40] or 'student'}-{digest}"
+
+
+@dataclass
+class Notebook:
+    """What a notebook holds: its code, and the Markdown under each question's heading."""
+
+    path: Path
+    code: list[str]
+    written: dict[str, str]
+    digest: str
+
+    def answers(self, rubric: Rubric) -> set[str]:
+        """The asked names that the code binds."""
+        return rubric.names & {name for source in self.code for name in NAMED.findall(source)}
+
+
+class NeedsPerson(Exception):
+    """Something a person must look at; the message says what."""
+
+
+def unpack(archive: Path, folder: Path) -> list[str]:
+    """Write a zip's files below the folder and nowhere else; return a sentence for each it left out."""
+    left_out = []
+    with zipfile.ZipFile(archive) as opened:
+        for number, member in enumerate(opened.infolist()):
+            place = PurePosixPath(_name(member).replace("\\", "/"))
+            if member.is_dir() or _hidden(place.parts):
+                continue
+            if place.is_absolute() or ".." in place.parts or re.match(r"^[A-Za-z]:", str(place)):
+                left_out.append(f"“{place}” wants to be written outside the folder and was left out.")
+            elif member.file_size > LARGEST_FILE or number >= MOST_FILES:
+                left_out.append(f"“{place}” is too large, or one of too many files, and was left out.")
+            else:
+                target = folder.joinpath(*(_short(part) for part in place.parts))
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with opened.open(member) as source:
+                    target.write_bytes(source.read(LARGEST_FILE))
+    return left_out
+
+
+def find(folder: Path) -> list[Submission]:
+    """Every student's submission below a folder, in the order of their names."""
+    inside = [path for path in folder.iterdir() if not _hidden((path.name,))]
+    if len(inside) == 1 and inside[0].is_dir() and _wraps_all(inside[0]):
+        return find(inside[0])
+    found: dict[tuple[str, str, str], Submission] = {}
+    for path in sorted(inside):
+        layout, name, id, entry = _read(path)
+        if layout == "flat" and path.is_file() and path.suffix != ".ipynb":
+            continue
+        one = found.setdefault((layout, name, id), Submission(entry, name, id, layout))
+        one.files += (
+            [path] if path.is_file() else [file for file in sorted(path.rglob("*")) if file.is_file()]
+        )
+        one.files = [
+            file
+            for file in one.files
+            if not file.is_symlink() and not _hidden(file.relative_to(folder).parts)
+        ]
+    return sorted(found.values(), key=lambda one: (one.name.casefold(), one.id))
+
+
+def choose(submission: Submission, rubric: Rubric, others: Iterable[Rubric], scratch: Path) -> Notebook:
+    """The one notebook that answers this assignment, whatever its name is.
+
+    Raises:
+        NeedsPerson: if there is none, or two that differ, or it belongs to another assignment.
+    """
+    files = list(_with_archives(submission.files, scratch))
+    candidates = [path for path in files if path.suffix.lower() == ".ipynb" or _looks_like_notebook(path)]
+    if not candidates:
+        names = ", ".join(sorted(path.name for path in files)) or "nothing at all"
+        raise NeedsPerson(f"There is no notebook among what was handed in ({names}).")
+    notebooks, problems = [], []
+    for path in candidates:
+        try:
+            notebooks.append(read(path))
+        except NeedsPerson as problem:
+            problems.append(str(problem))
+    fitting = {notebook.digest: notebook for notebook in notebooks if notebook.answers(rubric)}
+    for other in others:
+        for notebook in notebooks:
+            if len(notebook.answers(other)) > len(notebook.answers(rubric)) and len(fitting) < 2:
+                raise NeedsPerson(
+                    f"{notebook.path.name} answers assignment {other.number}, not {rubric.number}."
+                )
+    if len(fitting) > 1:
+        names = ", ".join(sorted(notebook.path.name for notebook in fitting.values()))
+        raise NeedsPerson(
+            f"Several notebooks answer this assignment and differ ({names}); keep one and run again."
+        )
+    if not fitting:
+        asked = (
+            f"None of the asked names is bound in {', '.join(notebook.path.name for notebook in notebooks)}."
+        )
+        raise NeedsPerson(" ".join(problems) if problems else asked)
+    return next(iter(fitting.values()))
+
+
+def read(path: Path) -> Notebook:
+    """Read a notebook of any format and encoding.
+
+    Raises:
+        NeedsPerson: if it is none.
+    """
+    data = path.read_bytes()
+    if not data.strip():
+        raise NeedsPerson(f"{path.name} is empty.")
+    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError:
+        text = data.decode("cp1252", errors="replace")
+    try:
+        content = json.loads(text)
+        cells = content["cells"] if "cells" in content else content["worksheets"][0]["cells"]
+    except (ValueError, TypeError, KeyError, IndexError, RecursionError):
+        raise NeedsPerson(f"{path.name} is not a notebook: its text is not the JSON of one.") from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with suppress(Exception):  # a damaged notebook: its cells can still be read
+            cells = nbformat.convert(nbformat.from_dict(content), 4).cells
+    try:
+        pairs = [(str(cell["cell_type"]), _text(cell)) for cell in cells]
+    except (TypeError, KeyError, AttributeError):
+        raise NeedsPerson(f"{path.name} is damaged: a cell has no type or no text.") from None
+    code = [source for kind, source in pairs if kind == "code" and source.strip()]
+    written = _written(source for kind, source in pairs if kind != "code")
+    return Notebook(path, code, written, hashlib.sha256(json.dumps([code, written]).encode()).hexdigest())
+
+
+def _written(cells: Iterable[str]) -> dict[str, str]:
+    """The text under each heading ``### Answer 2.3``, up to the next question's heading."""
+    found: dict[str, list[str]] = {}
+    current = None
+    for source in cells:
+        for line in source.splitlines():
+            if mark := MARK.match(line):
+                current = mark["id"].strip(".")
+                found.setdefault(current, [])
+            elif NEXT.match(line):
+                current = None
+            elif current:
+                found[current].append(line)
+    return {id: "\n".join(lines).strip() for id, lines in found.items()}
+
+
+def _text(cell: dict[str, str | list[str]]) -> str:
+    source = cell.get("source", cell.get("input", ""))
+    text = source if isinstance(source, str) else "".join(map(str, source))
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _read(path: Path) -> tuple[str, str, str, str]:
+    """Layout, name, id, and how the platform names what it takes back."""
+    name = unicodedata.normalize("NFC", path.name)
+    if match := MOODLE.match(name):
+        stem = (
+            path.name[: len(path.name) - len(match["original"] or "")].rstrip("_")
+            if path.is_file()
+            else path.name
+        )
+        stem = stem.replace("_assignsubmission_onlinetext", "_assignsubmission_file")
+        return "moodle", match["name"], match["id"], stem
+    if path.is_file() and (match := ANONYMOUS.match(name) or CANVAS.match(name)):
+        return "canvas", match["name"], match["id"], path.name[: -len(match["original"])]
+    return "flat", name if path.is_dir() else path.stem, "", path.name if path.is_dir() else path.stem
+
+
+def _wraps_all(folder: Path) -> bool:
+    """Whether a lone folder holds everybody's files rather than one student's."""
+    if MOODLE.match(folder.name):
+        return False
+    children = list(folder.iterdir())
+    named = any(pattern.match(path.name) for path in children for pattern in (MOODLE, CANVAS, ANONYMOUS))
+    return named or any(map(Path.is_dir, children)) or sum(path.suffix == ".ipynb" for path in children) > 1
+
+
+def _with_archives(files: list[Path], scratch: Path) -> Iterator[Path]:
+    """The files, and those in zips that students handed in."""
+    for path in files:
+        if path.suffix.lower() != ".zip":
+            yield path
+            continue
+        try:
+            unpack(path, scratch / path.stem)
+        except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError):
+            yield path
+            continue
+        yield from (file for file in sorted((scratch / path.stem).rglob("*")) if file.is_file())
+
+
+def _looks_like_notebook(path: Path) -> bool:
+    if path.suffix.lower() not in ("", ".json", ".txt") or path.stat().st_size > LARGEST_FILE:
+        return False
+    return b'"cells"' in path.read_bytes()
+
+
+def _hidden(parts: Iterable[str]) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in parts if part not in (".", ".."))
+
+
+def _short(part: str) -> str:
+    """At most 200 bytes, for a name in emoji has four each and a file system takes 255."""
+    stem, dot, suffix = part.rpartition(".")
+    while len(part.encode()) > 200 and len(stem or part) > 8:
+        stem, suffix = ((stem or part)[:-1], suffix) if dot else (part[:-1], "")
+        part = f"{stem}.{suffix}" if dot else stem
+    return part
+
+
+def _name(member: zipfile.ZipInfo) -> str:
+    """The name as it was meant: some programs write UTF-8 without saying so."""
+    if member.flag_bits & 0x800:
+        return member.filename
+    try:
+        return member.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return member.filename
