@@ -2,23 +2,18 @@ r"""Named models: one table from a name to a function that builds a ready :class
 
 Called without arguments each builds a small flow on the plane; keywords size it. Tests,
 benchmarks and the last lecture run over :data:`MODELS`, so a row is all a new model needs: a function that
-makes the layers, in generative order. What all rows share, a base and the checks, :func:`_row` adds.
+makes the layers, in generative order. What all rows share, a base and the checks, is in ``rows``.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
-from functools import update_wrapper
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
 
-from flowlib.bases import Base, StandardNormal, TorchBase
+from flowlib.bases import StandardNormal
 from flowlib.bijection import Bijection, Compose, Inverse
-from flowlib.flow import Flow
 from flowlib.layers.autoregressive import AffineAutoregressive
 from flowlib.layers.coupling import (
     AdditiveCoupling,
@@ -40,97 +35,16 @@ from flowlib.layers.spline import SplineAutoregressive, SplineCoupling
 from flowlib.layers.vflow import Augment, VFlow
 from flowlib.layers.wavelet import WaveletFlow
 from flowlib.nets import MLP, AttentionNet, ConvNet
-
-MODELS: dict[str, Callable[..., Flow]] = {}
+from flowlib.rows import MODELS, row
 
 Vector = tuple[int]
 Image = tuple[int, int, int]
 Points = tuple[int, ...]  # of either
 Widths = Sequence[int]
 Layers = list[Bijection]
-_KINDS = {1: "vectors, event_shape=(d,)", 3: "images, event_shape=(C, H, W)"}
 
 
-def _row(*dimensions: int, bases: type[Base] = Base) -> Callable[[Callable[..., Any]], Callable[..., Flow]]:
-    """Make a row of :data:`MODELS` of a function that makes its layers, or the whole flow.
-
-    The function is called with the shape of a point, the length of the context, and sizes of its own. The row
-    takes ``event_shape``, these sizes, ``context_features``, ``base``, then those that are keywords alone.
-
-    Args:
-        dimensions: of a point's shape: 1 for vectors, 3 for images.
-        bases: the class of bases that the model can have.
-    """
-
-    def decorate(make: Callable[..., Any]) -> Callable[..., Flow]:
-        signature = _signature(make, (2,) if 1 in dimensions else (1, 4, 4))
-
-        def build(*arguments: Any, **keywords: Any) -> Flow:
-            given = signature.bind(*arguments, **keywords)
-            given.apply_defaults()
-            event_shape, features, base = (given.arguments.pop(name) for name in _SHARED)
-            shape = _checked(make.__name__, event_shape, dimensions, given.arguments)
-            made = make(shape, features, **given.arguments)
-            flow = made if isinstance(made, Flow) else Flow(made, StandardNormal(shape), features)
-            if base is not None:
-                base = TorchBase(base) if isinstance(base, Distribution) else base
-                _check_base(flow, base, bases)
-                flow.base = base
-            return flow
-
-        MODELS[make.__name__] = update_wrapper(build, make)
-        build.__signature__ = signature  # type: ignore[attr-defined]
-        return build
-
-    return decorate
-
-
-_SHARED = {"event_shape": "int | Sequence[int]", "context_features": "int", "base": "Base | None"}
-
-
-def _signature(make: Callable, event_shape: tuple[int, ...]) -> inspect.Signature:
-    """The arguments of a row: those that all share, around the function's own."""
-    own = list(inspect.signature(make).parameters.values())[2:]
-    either = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    first, *shared = (
-        inspect.Parameter(name, either, default=default, annotation=kind)
-        for (name, kind), default in zip(_SHARED.items(), (event_shape, 0, None), strict=True)
-    )
-    before = [one for one in own if one.kind is either]
-    after = [one.replace(kind=either) for one in own if one.kind is not either]
-    return inspect.Signature([first, *before, *shared, *after], return_annotation="Flow")
-
-
-def _checked(
-    name: str, event_shape: Any, dimensions: Sequence[int], sizes: dict[str, Any]
-) -> tuple[int, ...]:
-    """The shape as a tuple of the right length, beside counts that are positive."""
-    shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
-    if not all(isinstance(size, int) and size > 0 for size in shape):
-        raise ValueError(f"event_shape must hold positive whole numbers, such as (2,), and came as {shape}.")
-    if len(shape) not in dimensions:
-        takes = ", or ".join(_KINDS[n] for n in dimensions)
-        raise ValueError(f"{name} takes {takes}, and event_shape came as {shape}.")
-    for count in {"layers", "scales"} & sizes.keys():
-        if not isinstance(sizes[count], int) or sizes[count] < 1:
-            raise ValueError(f"{count} must be a whole number, 1 or more, and came as {sizes[count]!r}.")
-    return shape
-
-
-def _check_base(flow: Flow, base: Base, bases: type[Base]) -> None:
-    if tuple(base.event_shape) != tuple(flow.base.event_shape):
-        raise ValueError(
-            f"base has event_shape {tuple(base.event_shape)} and the flow {tuple(flow.base.event_shape)}; "
-            "give both the same."
-        )
-    if not isinstance(base, bases):
-        raise ValueError(
-            f"{type(flow).__name__} needs a base of the class {bases.__name__}, and base came as "
-            f"{type(base).__name__}; leave it out."
-        )
-
-
-@_row(1)
+@row(1)
 def linear(shape: Vector, features: int) -> Layers:
     r"""One triangular affine map, :math:`x = Lz + b`: every Gaussian, and nothing else.
 
@@ -149,7 +63,7 @@ def linear(shape: Vector, features: int) -> Layers:
     return [Triangular(*shape, features)]
 
 
-@_row(1)
+@row(1)
 def planar(shape: Vector, features: int, layers: int = 8) -> Compose:
     r"""A stack of planar layers, :math:`u^k = u^{k-1} + u_k \tanh(w_k^\top u^{k-1} + b_k)`.
 
@@ -170,7 +84,7 @@ def planar(shape: Vector, features: int, layers: int = 8) -> Compose:
     return Compose(stack) if features else PlanarStack(stack)  # with a context each point has its own vectors
 
 
-@_row(1)
+@row(1)
 def radial(shape: Vector, features: int, layers: int = 8) -> Layers:
     r"""A stack of radial layers, which pull or push around centres; arguments as in :func:`planar`.
 
@@ -181,7 +95,7 @@ def radial(shape: Vector, features: int, layers: int = 8) -> Layers:
     return [Radial(*shape, features) for _ in range(layers)]
 
 
-@_row(1, 3)
+@row(1, 3)
 def nice(shape: Points, features: int, layers: int = 8, hidden: Widths = (64, 64)) -> Layers:
     r"""NICE: additive couplings with alternating masks, and a diagonal scaling at the end.
 
@@ -208,7 +122,7 @@ def nice(shape: Points, features: int, layers: int = 8, hidden: Widths = (64, 64
     return [*_couplings(shape, layers, couple), Scale(shape)]
 
 
-@_row(1, 3)
+@row(1, 3)
 def realnvp(shape: Points, features: int, layers: int = 8, hidden: Widths = (64, 64)) -> Layers:
     r"""RealNVP: affine couplings with alternating masks; arguments and errors as in :func:`nice`.
 
@@ -223,7 +137,7 @@ def realnvp(shape: Points, features: int, layers: int = 8, hidden: Widths = (64,
     return _couplings(shape, layers, couple)
 
 
-@_row(1)
+@row(1)
 def maf(shape: Vector, features: int, layers: int = 3, hidden: Widths = (64, 64)) -> Layers:
     r"""MAF: affine autoregressive layers, each in the order reversed to the last; density in one pass.
 
@@ -245,7 +159,7 @@ def maf(shape: Vector, features: int, layers: int = 3, hidden: Widths = (64, 64)
     return [AffineAutoregressive(d, hidden, features, _order(d, k)) for k in range(layers)]
 
 
-@_row(1)
+@row(1)
 def iaf(shape: Vector, features: int, layers: int = 3, hidden: Widths = (64, 64)) -> Layers:
     r"""IAF: the inverse of :func:`maf`, with samples in one pass; arguments and errors as there.
 
@@ -256,7 +170,7 @@ def iaf(shape: Vector, features: int, layers: int = 3, hidden: Widths = (64, 64)
     return [Inverse(layer) for layer in maf(shape, layers, hidden, features).bijection.layers]  # type: ignore
 
 
-@_row(1)
+@row(1)
 def spline(
     shape: Vector,
     features: int,
@@ -291,7 +205,7 @@ def spline(
     return _couplings(shape, layers, couple)
 
 
-@_row(1)
+@row(1)
 def spline_ar(
     shape: Vector,
     features: int,
@@ -312,7 +226,7 @@ def spline_ar(
     return [SplineAutoregressive(d, hidden, features, order, bins, box) for order in orders]
 
 
-@_row(3)
+@row(3)
 def realnvp_multiscale(shape: Image, features: int, scales: int = 2, hidden: Widths = (16,)) -> Layers:
     r"""RealNVP as its paper has it for images: checkerboards, squeezing, and half factored out per scale.
 
@@ -339,7 +253,7 @@ def realnvp_multiscale(shape: Image, features: int, scales: int = 2, hidden: Wid
     return realnvp_scales(shape, scales, hidden, features)
 
 
-@_row(3)
+@row(3)
 def glow(
     shape: Image,
     features: int,
@@ -376,7 +290,7 @@ def glow(
     return glow_scales(shape, scales, layers, hidden, features, mix)
 
 
-@_row(3, bases=StandardNormal)
+@row(3, bases=StandardNormal)
 def wavelet(
     shape: Image, features: int, scales: int = 2, layers: int = 2, hidden: Widths = (16,)
 ) -> WaveletFlow:
@@ -402,7 +316,7 @@ def wavelet(
     return WaveletFlow(shape, scales, layers, hidden, features)
 
 
-@_row(1, 3)
+@row(1, 3)
 def flowpp(
     shape: Points,
     features: int,
@@ -444,7 +358,7 @@ def flowpp(
     return _couplings(shape, layers, couple)
 
 
-@_row(1, 3)
+@row(1, 3)
 def vflow(
     shape: Points, features: int, layers: int = 4, hidden: Widths = (64, 64), *, extra: int = 2
 ) -> VFlow:
@@ -471,7 +385,7 @@ def vflow(
     return VFlow(realnvp((channels + extra, *pixels), layers, hidden, features), augment)
 
 
-@_row(1)
+@row(1)
 def ffjord(shape: Vector, features: int, hidden: Widths = (64, 64), *, steps: int = 8) -> Layers:
     r"""FFJORD: the points follow one velocity field for unit time, with the exact trace.
 

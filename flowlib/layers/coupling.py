@@ -371,18 +371,6 @@ def _along_dimension_1(mask: Tensor) -> Tensor | None:
     return rows[:, 0] if bool((rows == rows[:, :1]).all()) else None
 
 
-def _check_parity(parity: int) -> None:
-    if parity not in (0, 1):
-        raise ValueError(f"parity must be 0 or 1 and came as {parity!r}.")
-
-
-def _image_shape(shape: Sequence[int]) -> tuple[int, int, int]:
-    if len(shape) != 3:
-        raise ValueError(f"shape must be (channels, height, width) and came as {tuple(shape)}.")
-    channels, height, width = shape
-    return channels, height, width
-
-
 __all__ = [
     "AdditiveCoupling",
     "AffineCoupling",
