@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.families import Family
+from flowlib.nets import MLP
 
 LIBRARIES = ("flowlib", "zuko", "nflows", "normflows", "FrEIA")
 
@@ -43,6 +44,16 @@ class Model(nn.Module):
 Builder = Callable[[Family], Model]
 
 
+def plain_mlp(fan_in: int, fan_out: int, hidden: tuple[int, ...]) -> MLP:
+    """The network for libraries that take one from their user: flowlib's, with torch's default start."""
+    net = MLP(fan_in, fan_out, hidden)
+    *before, _ = net.layers
+    for layer in before:
+        if isinstance(layer, nn.Linear):
+            layer.reset_parameters()
+    return net
+
+
 def builders(library: str) -> dict[str, Builder]:
     """The families that a library has, with their builders."""
     return import_module(f"benchmarks.with_{library.lower()}").BUILDERS
@@ -64,4 +75,13 @@ def even_first(d: int) -> tuple[Tensor, Tensor]:
     return order, order.argsort()
 
 
-__all__ = ["LIBRARIES", "Builder", "Model", "builders", "even_first", "normal_log_prob", "reverse_kl"]
+__all__ = [
+    "LIBRARIES",
+    "Builder",
+    "Model",
+    "builders",
+    "even_first",
+    "normal_log_prob",
+    "plain_mlp",
+    "reverse_kl",
+]

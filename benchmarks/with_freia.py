@@ -8,8 +8,8 @@ from FrEIA.modules import AllInOneBlock, GLOWCouplingBlock, IRevNetDownsampling
 from torch import Tensor
 
 from benchmarks.families import Family
-from benchmarks.models import Builder, Model, even_first, normal_log_prob
-from flowlib.nets import MLP, ConvNet
+from benchmarks.models import Builder, Model, even_first, normal_log_prob, plain_mlp
+from flowlib.nets import ConvNet
 
 
 def realnvp(family: Family) -> Model:
@@ -17,7 +17,7 @@ def realnvp(family: Family) -> Model:
     for _ in range(family.layers // 2):  # a block is two couplings
         flow.append(
             GLOWCouplingBlock,
-            subnet_constructor=lambda i, o: MLP(i, o, family.hidden),
+            subnet_constructor=lambda i, o: plain_mlp(i, o, family.hidden),
             clamp=2.0,
             clamp_activation="TANH",
         )

@@ -21,7 +21,7 @@ from torch import Tensor, arange
 from torch.nn.functional import silu
 
 from benchmarks.families import Family
-from benchmarks.models import Builder, Model
+from benchmarks.models import Builder, Model, plain_mlp
 from flowlib.nets import MLP, ConvNet
 
 
@@ -39,7 +39,7 @@ def alternating(d: int, k: int) -> Tensor:
 def realnvp(family: Family) -> Model:
     return of(
         [
-            AffineCouplingTransform(alternating(family.d, k), lambda i, o: MLP(i, o, family.hidden))
+            AffineCouplingTransform(alternating(family.d, k), lambda i, o: plain_mlp(i, o, family.hidden))
             for k in range(family.layers)
         ],
         family.event_shape,
@@ -49,7 +49,7 @@ def realnvp(family: Family) -> Model:
 
 def spline(family: Family) -> Model:
     def conditioner(fan_in: int, fan_out: int) -> MLP:
-        net = MLP(fan_in, fan_out, family.hidden)
+        net = plain_mlp(fan_in, fan_out, family.hidden)
         # the library divides the numbers that go into its softmax by the root of this
         vars(net)["hidden_features"] = family.hidden[-1]
         return net

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from benchmarks.families import Family
-from benchmarks.models import Builder, Model, even_first, reverse_kl
-from flowlib.nets import MLP, ConvNet
+from benchmarks.models import Builder, Model, even_first, plain_mlp, reverse_kl
+from flowlib.nets import ConvNet
 
 
 class Backwards(normflows.flows.Flow):
@@ -42,7 +42,7 @@ def of(flows: Sequence[nn.Module], shape: tuple[int, ...], note: str = "", split
 def realnvp(family: Family) -> Model:
     flows: list[nn.Module] = []
     for _ in range(family.layers):
-        net = MLP(family.d // 2, family.d, family.hidden)
+        net = plain_mlp(family.d // 2, family.d, family.hidden)
         flows += [
             normflows.flows.AffineCouplingBlock(net, scale_map="sigmoid"),
             normflows.flows.Permute(family.d, mode="swap"),
@@ -56,8 +56,8 @@ def realnvp(family: Family) -> Model:
 
 
 def spline(family: Family) -> Model:
-    def conditioner(fan_in: int, fan_out: int) -> MLP:
-        net = MLP(fan_in, fan_out, family.hidden)
+    def conditioner(fan_in: int, fan_out: int) -> nn.Module:
+        net = plain_mlp(fan_in, fan_out, family.hidden)
         # the library divides the numbers that go into its softmax by the root of this
         vars(net)["hidden_features"] = family.hidden[-1]
         return net

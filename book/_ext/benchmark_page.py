@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Iterable
 from io import BytesIO
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 from docutils import nodes
@@ -146,7 +147,10 @@ def quality(results: dict[str, Any]) -> str:
         best = task["best"]
 
         def cell(entry: dict[str, Any], best: float | None = best) -> str:
-            return "diverged" if entry["mean"] is None else f"{entry['mean'] - (best or 0):.3f}"
+            if entry["mean"] is None:
+                return "diverged"
+            spread = f" ± {stdev(entry['values']):.3f}" if len(entry["values"]) > 1 else ""
+            return f"{entry['mean'] - (best or 0):.3f}{spread}"
 
         what = f"{task['unit']} above the entropy, which is {best:.4f}" if best is not None else task["unit"]
         parts += [f"**{task['title']}**, {what}:", "", by_library(task["families"], cell), ""]
