@@ -178,7 +178,7 @@ def _cases() -> Iterator[Case]:
     yield Case("عمر الخيام", {"a.ipynb": good})
     yield Case("Ada 🦊 Lovelace", {"a.ipynb": good})
     yield Case(
-        "<b>Bold</b> & =1+1", {"a.ipynb": notebook("@START@", *ANSWERS, written="<script>alert(1)</script>")}
+        "<b>Bold & =1+1", {"a.ipynb": notebook("@START@", *ANSWERS, written="<script>alert(1)</script>")}
     )
     # what runs too long, too wide or not at all
     yield one("Much Output", "print('x' * 60_000_000)", *ANSWERS)
