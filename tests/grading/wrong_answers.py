@@ -187,7 +187,7 @@ def my_log_prob(x): return wide.log_prob(x)""",
         ),
         ("3.3", "right = masked_coupling\ndef masked_coupling(z, mask, s, t): return right(z, ~mask, s, t)"),
         ("3.4", "mixing_layers = mixing_layers + 1"),
-        ("3.4", "right = layers_until_mixed\ndef layers_until_mixed(masks): return max(right(masks), 3)"),
+        ("3.4", "right = layers_until_mixed\ndef layers_until_mixed(masks): return max(right(masks), 4)"),
         ("3.4", "right = layers_until_mixed\ndef layers_until_mixed(masks): return right(~masks)"),
         ("3.6", "exact_log_mass, uniform_bound = uniform_bound, exact_log_mass"),
         (

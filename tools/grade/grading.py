@@ -171,7 +171,7 @@ def _run(
         session.run()
         result = judge(record, rubric, reply_to)
     finally:
-        session.close()
+        session.finish()
     record.seconds = time.monotonic() - begun
     record.troubles = {str(cell): sentence for cell, sentence in sorted(session.troubles.items())}
     record.save(out / "records")

@@ -187,6 +187,8 @@ def numbers(got: Any, shape: tuple[int, ...]) -> Tensor:
             got = torch.stack([entry.double() for entry in got])
         except (RuntimeError, AttributeError, TypeError):
             raise Wrong(f"It is a list of {len(got)} things, not numbers of shape {shape}.") from None
+    if isinstance(got, int | float):  # a number that the rubric has worked out
+        got = torch.tensor(got, dtype=torch.float64)
     if not isinstance(got, Tensor):
         raise Wrong(f"It is text (“{str(got)[:60]}”), not numbers.")
     if got.dtype == torch.bool or got.is_complex():

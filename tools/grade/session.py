@@ -12,6 +12,7 @@ import select
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -94,6 +95,14 @@ class Session:
                 else:
                     self._skipped.add(cell)
                     self.troubles[cell] = f"{ended}; the others were run without it"
+
+    def finish(self) -> None:
+        """Ask nothing more: the process ends by itself, or is ended after two seconds."""
+        if self._process and self._process.stdin:
+            with suppress(OSError, subprocess.TimeoutExpired):
+                self._process.stdin.close()
+                self._process.wait(timeout=2)
+        self.close()
 
     def close(self) -> None:
         """End the process and all that it started."""
