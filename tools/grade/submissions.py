@@ -127,19 +127,17 @@ def choose(submission: Submission, rubric: Rubric, others: Iterable[Rubric], scr
             notebooks.append(read(path))
         except NeedsPerson as problem:
             problems.append(str(problem))
-    fitting = {notebook.digest: notebook for notebook in notebooks if notebook.answers(rubric)}
-    for other in others:
-        for notebook in notebooks:
-            if len(notebook.answers(other)) > len(notebook.answers(rubric)) and len(fitting) < 2:
-                raise NeedsPerson(
-                    f"{notebook.path.name} answers assignment {other.number}, not {rubric.number}."
-                )
+    belongs = {notebook.digest: _best(notebook, [rubric, *others]) for notebook in notebooks}
+    fitting = {one.digest: one for one in notebooks if belongs[one.digest] == rubric.number}
     if len(fitting) > 1:
         names = ", ".join(sorted(notebook.path.name for notebook in fitting.values()))
         raise NeedsPerson(
             f"Several notebooks answer this assignment and differ ({names}); keep one and run again."
         )
     if not fitting:
+        for one in notebooks:
+            if number := belongs[one.digest]:
+                raise NeedsPerson(f"{one.path.name} answers assignment {number}, not {rubric.number}.")
         asked = (
             f"None of the asked names is bound in {', '.join(notebook.path.name for notebook in notebooks)}."
         )
@@ -177,6 +175,13 @@ def read(path: Path) -> Notebook:
     code = [source for kind, source in pairs if kind == "code" and source.strip()]
     written = _written(source for kind, source in pairs if kind != "code")
     return Notebook(path, code, written, hashlib.sha256(json.dumps([code, written]).encode()).hexdigest())
+
+
+def _best(notebook: Notebook, rubrics: list[Rubric]) -> int:
+    """The assignment whose names a notebook binds most of; 0 if it binds none."""
+    counts = [(len(notebook.answers(one)), one.number) for one in rubrics]
+    most, number = max(counts, key=lambda count: count[0])
+    return number if most else 0
 
 
 def _written(cells: Iterable[str]) -> dict[str, str]:
