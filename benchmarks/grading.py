@@ -1,4 +1,4 @@
-"""What it costs to grade a hundred: ``python -m benchmarks.grading [100]``, results in ``results/grading.json``.
+"""What it costs to grade a hundred: ``python -m benchmarks.grading [100]`` writes ``results/grading.json``.
 
 A hundred submissions of assignment 2 in Moodle's layout, each with a number of its own and the solutions'
 code: all is run, trained and judged, as in the worst case. Two notebooks run at a time. Beside the
@@ -61,7 +61,6 @@ def measure(students: int) -> dict[str, Any]:
             results.append(result)
             times.append(seconds)
             print(f"{len(results)}/{students}: {seconds:.0f} s, {result.total:g} points", flush=True)
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
         again = [seconds for seconds, _ in graded(folder / "in", out)][-1]
         begun = time.perf_counter()
         by_hand.write(results, out)
@@ -80,10 +79,12 @@ def measure(students: int) -> dict[str, Any]:
         "seconds": round(times[-1], 1),
         "seconds_per_student": round(times[-1] / students, 2),
         "seconds_of_the_first_half": round(half, 1),
-        "processor_seconds_per_student": round((used.ru_utime + used.ru_stime) / students, 2),
+        "processor_seconds_per_student": round(
+            sum(result.record.processor_seconds for result in results) / students, 2
+        ),
         "seconds_when_nothing_changed": round(again, 1),
         "seconds_for_all_pages": round(pages, 1),
-        "largest_sandbox_mb": used.ru_maxrss // 1024,
+        "largest_sandbox_mb": max(result.record.memory for result in results) >> 20,
         "grader_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "stored_kb_per_student": round(stored / 1024 / students, 1),
     }

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (students' cells, a line each)
 """Synthetic submissions of assignment 2: every fault that a hundred students bring, and what it must cost.
 
 A case is a name, the file or files handed in, and either the points or a part of the sentence that sends it

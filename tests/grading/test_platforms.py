@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (platforms' tables, a line each)
 """What comes from the platforms and what goes back: names, zips, worksheets, feedback, points by hand."""
 
 from __future__ import annotations
@@ -179,7 +180,7 @@ def test_canvass_gradebook_is_filled_in(tmp_path):
         + "    Points Possible,,,,5,20,(read only)\n"
         + '"Lovelace, Ada",123,s1,A,4,,80\n"B, C",124,s2,A,4,,70\n'
     )
-    with pytest.raises(worksheet.Unclear, match="2 columns could take the points"):
+    with pytest.raises(worksheet.Unclear, match="2 columns could be meant"):
         worksheet.fill(table, rubric, [graded], tmp_path)
     target, filled = worksheet.fill(table, rubric, [graded], tmp_path, "Assignment 2")
     assert filled == 1

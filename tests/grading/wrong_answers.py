@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (students' cells, a line each)
 """Wrong answers that look right: a sign, a factor, a case forgotten. Each must lose points on its question.
 
 They run among the solutions, whose names they may use: ``right`` is the solution's own function.
