@@ -6,6 +6,7 @@
 # make benchmarks  measures speed and quality beside other libraries, and what training costs: about 40 minutes
 # make serve   builds the book and serves it at http://localhost:8000
 # make repo URL=https://github.com/ACCOUNT/NAME   sets the repository's address everywhere
+# make assignments [N=2]   writes the students' editions to _build/assignments and tries both editions
 # make clean   removes what was built, the environment included
 
 PYTHON ?= python3
@@ -18,7 +19,7 @@ export MKL_NUM_THREADS := 1
 export TQDM_DISABLE := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: book test quick notebooks lint benchmarks serve repo clean
+.PHONY: book test quick notebooks lint benchmarks serve repo assignments clean
 .DEFAULT_GOAL := book
 
 $(READY): requirements.lock pyproject.toml
@@ -68,6 +69,9 @@ serve: book
 
 repo: $(READY)
 	$(BIN)/python -m tools.repo $(URL)
+
+assignments: $(READY)
+	$(BIN)/python -m tools.assignments $(N)
 
 clean:
 	rm -rf _build .venv

@@ -20,6 +20,7 @@ from nbformat import NotebookNode
 
 from tools import setup_cell
 from tools.grade import grading, sandbox
+from tools.grade.notebooks import PLACE
 from tools.grade.rubric import ASSIGNMENTS, Rubric, load, paths, term
 from tools.grade.session import Limits
 from tools.grade.submissions import Submission
@@ -28,7 +29,6 @@ OUT = Path(__file__).parents[1] / "_build" / "assignments"
 CODE = re.compile(r"^( *)# BEGIN SOLUTION(?:: ([^\n]*))?\n(.*?)^ *# END SOLUTION$", re.M | re.S)
 TEXT = re.compile(r"<!-- BEGIN SOLUTION -->(.*?)<!-- END SOLUTION -->", re.S)
 TERM = re.compile(r'^TERM = ".*"', re.M)
-PLACE = "*Write here; formulas between dollar signs.*"
 STUB = "...  # your code"
 
 

@@ -253,5 +253,5 @@ def trained(probe: Probe) -> None:
         return judge
 
     probe.check(4, "it integrates to one", mass)
-    probe.check(4, "nats, half-way from the best Gaussian to the truth", counts((gaussian + truth) / 2))
-    probe.check(4, "nats, within 0.25 of the truth", counts(truth + 0.25))
+    probe.check(4, "better than half-way from the best Gaussian to the truth", counts((gaussian + truth) / 2))
+    probe.check(4, "within 0.25 nats of the truth", counts(truth + 0.25))

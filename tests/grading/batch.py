@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (students' cells, a line each)
 """Synthetic submissions of assignment 2: every fault that a hundred students bring, and what it must cost.
 
 A case is a name, the file or files handed in, and either the points or a part of the sentence that sends it
@@ -178,7 +179,7 @@ def _cases() -> Iterator[Case]:
     yield Case("عمر الخيام", {"a.ipynb": good})
     yield Case("Ada 🦊 Lovelace", {"a.ipynb": good})
     yield Case(
-        "<b>Bold</b> & =1+1", {"a.ipynb": notebook("@START@", *ANSWERS, written="<script>alert(1)</script>")}
+        "<b>Bold & =1+1", {"a.ipynb": notebook("@START@", *ANSWERS, written="<script>alert(1)</script>")}
     )
     # what runs too long, too wide or not at all
     yield one("Much Output", "print('x' * 60_000_000)", *ANSWERS)

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (students' cells, a line each)
 """Wrong answers that look right: a sign, a factor, a case forgotten. Each must lose points on its question.
 
 They run among the solutions, whose names they may use: ``right`` is the solution's own function.
@@ -143,6 +144,261 @@ WRONG: dict[int, list[tuple[str, str]]] = {
             "2.12",
             """wide = torch.distributions.MultivariateNormal(CURVE.mean(0), CURVE.T.cov())
 def my_log_prob(x): return wide.log_prob(x)""",
+        ),
+    ],
+    3: [
+        (
+            "3.1",
+            "right = affine_coupling\ndef affine_coupling(z, s, t, r): return right(z, s, t, r)[0], -right(z, s, t, r)[1]",
+        ),
+        (
+            "3.1",
+            """def affine_coupling(z, s, t, r):
+    kept, moved = z[:, :r], z[:, r:]
+    return torch.cat([kept, moved * s(kept) + t(kept)], 1), s(kept).abs().log().sum(1)""",
+        ),
+        (
+            "3.1",
+            """def affine_coupling(z, s, t, r):
+    kept, moved = z[:, :r], z[:, r:]
+    return torch.cat([kept, (moved + t(kept)) * s(kept).exp()], 1), s(kept).sum(1)""",
+        ),
+        ("3.1", "right = affine_coupling\ndef affine_coupling(z, s, t, r): return right(z, s, t, 2)"),
+        (
+            "3.2",
+            "right = affine_coupling_inverse\ndef affine_coupling_inverse(x, s, t, r): return right(x, s, t, r)[0], -right(x, s, t, r)[1]",
+        ),
+        (
+            "3.2",
+            """def affine_coupling_inverse(x, s, t, r):
+    kept, moved = x[:, :r], x[:, r:]
+    return torch.cat([kept, moved * torch.exp(-s(kept)) - t(kept)], 1), -s(kept).sum(1)""",
+        ),
+        (
+            "3.3",
+            """def masked_coupling(z, mask, s, t):
+    log_scale = torch.where(mask, 0 * z, s(z))
+    return torch.where(mask, z, z * log_scale.exp() + t(z)), log_scale.sum(1)""",
+        ),
+        (
+            "3.3",
+            """def masked_coupling(z, mask, s, t):
+    passing = z * mask
+    return torch.where(mask, z, z * s(passing).exp() + t(passing)), s(passing).sum(1)""",
+        ),
+        ("3.3", "right = masked_coupling\ndef masked_coupling(z, mask, s, t): return right(z, ~mask, s, t)"),
+        ("3.4", "mixing_layers = mixing_layers + 1"),
+        ("3.4", "right = layers_until_mixed\ndef layers_until_mixed(masks): return max(right(masks), 4)"),
+        ("3.4", "right = layers_until_mixed\ndef layers_until_mixed(masks): return right(~masks)"),
+        ("3.6", "exact_log_mass, uniform_bound = uniform_bound, exact_log_mass"),
+        (
+            "3.6",
+            """def exact_log_mass(log_density, v):
+    u = (torch.arange(20_000) + 0.5) / 20_000
+    return log_density(v + u).exp().mean().log()""",
+        ),
+        (
+            "3.6",
+            """def uniform_bound(log_density, v):
+    return log_density(v + torch.rand(1000)).mean()""",
+        ),
+        ("3.7", "bits_of_model = NATS / (3072 * torch.log(torch.tensor(2.0)))"),
+        ("3.7", "bits_of_model = -bits_of_model"),
+        ("3.7", "bits_of_model = NATS / 3072 + 8"),
+        ("3.8", "right = squeeze\ndef squeeze(x): return right(x.transpose(2, 3)).transpose(2, 3)"),
+        (
+            "3.8",
+            "right = unsqueeze\ndef unsqueeze(y): return torch.nn.functional.pixel_shuffle(y.flip(1), 2)",
+        ),
+        ("3.9", "right = channel_mix\ndef channel_mix(z, W): return right(z, W.T)"),
+        (
+            "3.9",
+            "right = channel_mix\ndef channel_mix(z, W): return right(z, W)[0], torch.linalg.slogdet(W)[1].expand(len(z))",
+        ),
+        (
+            "3.9",
+            "right = channel_mix\ndef channel_mix(z, W): return right(z, W)[0], 8 * torch.logdet(W).expand(len(z))",
+        ),
+        ("3.10", "right = actnorm_start\ndef actnorm_start(z): return -right(z)[0], right(z)[1]"),
+        (
+            "3.10",
+            """def actnorm_start(z):
+    values = z.transpose(0, 1).flatten(1)
+    return -values.std(1).log(), -values.mean(1) / values.std(1)""",
+        ),
+        ("3.10", "def actnorm_start(z): return -z.std((0, 2, 3), correction=0).log(), -z.mean((0, 2, 3))"),
+        (
+            "3.10",
+            "right = actnorm\ndef actnorm(z, log_scale, bias): return right(z, log_scale, bias)[0], log_scale.sum().expand(len(z))",
+        ),
+    ],
+    4: [
+        (
+            "4.1",
+            "right = made_masks\ndef made_masks(degrees, inputs): return degrees[:, None] > inputs, right(degrees, inputs)[1]",
+        ),
+        (
+            "4.1",
+            "right = made_masks\ndef made_masks(degrees, inputs): return right(degrees, inputs)[0], inputs[:, None] >= degrees",
+        ),
+        (
+            "4.1",
+            "right = made_masks\ndef made_masks(degrees, inputs): return right(degrees, torch.arange(1, len(inputs) + 1))",
+        ),
+        (
+            "4.2",
+            "right = maf_log_prob\ndef maf_log_prob(x, mu, alpha): return right(x, mu, alpha) + 2 * alpha(x).sum(1)",
+        ),
+        (
+            "4.2",
+            "right = maf_log_prob\ndef maf_log_prob(x, mu, alpha): return right(x, mu, lambda x: -alpha(x))",
+        ),
+        (
+            "4.2",
+            "right = maf_log_prob\ndef maf_log_prob(x, mu, alpha): return right(x, mu, alpha) + x.shape[1] * 0.9189385",
+        ),
+        ("4.3", "def maf_sample(z, mu, alpha): return mu(z) + z * alpha(z).exp()"),
+        ("4.3", "def maf_sample(z, mu, alpha): return maf_jacobi(z, mu, alpha, 2)"),
+        (
+            "4.4",
+            "right = maf_jacobi\ndef maf_jacobi(z, mu, alpha, steps): return right(z, mu, alpha, steps + 1)",
+        ),
+        ("4.4", "right = maf_sample\ndef maf_jacobi(z, mu, alpha, steps): return right(z, mu, alpha)"),
+        (
+            "4.6",
+            """def mixture_layer(x, log_pi, mu, log_s, a, b):
+    t = (x[:, None] - mu) / log_s.exp()
+    F = (log_pi.exp() * t.sigmoid()).sum(1)
+    p = (log_pi.exp() * t.sigmoid() * (-t).sigmoid() / log_s.exp()).sum(1)
+    return F.logit() * torch.exp(torch.tensor(a)) + b, p.log() - F.log() - (1 - F).log() + a""",
+        ),
+        ("4.6", "right = mixture_layer\ndef mixture_layer(*all): return right(*all)[0], -right(*all)[1]"),
+        (
+            "4.6",
+            "right = mixture_layer\ndef mixture_layer(*all): return right(*all)[0], right(*all)[1] - all[-2]",
+        ),
+        (
+            "4.6",
+            "right = mixture_layer\ndef mixture_layer(x, p, m, s, a, b): return right(x, p, m, -s, a, b)",
+        ),
+        (
+            "4.7",
+            """def mixture_inverse(y, log_pi, mu, log_s, a, b):
+    low, high = torch.full_like(y, -20.0), torch.full_like(y, 20.0)
+    for _ in range(100):
+        middle = (low + high) / 2
+        below = mixture_layer(middle, log_pi, mu, log_s, a, b)[0] < y
+        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+    return middle""",
+        ),
+        (
+            "4.7",
+            "right = mixture_inverse\ndef mixture_inverse(y, p, m, s, a, b): return right(y - b, p, m, s, a, b)",
+        ),
+        (
+            "4.8",
+            "right = vflow_bounds\ndef vflow_bounds(log_joint, x, e): return right(log_joint, x, e)[::-1]",
+        ),
+        (
+            "4.8",
+            """def vflow_bounds(log_joint, x, e):
+    log_q = -(e**2).sum(2) / 2 - e.shape[2] / 2 * torch.log(torch.tensor(2 * torch.pi))
+    ratios = torch.stack([log_joint(x, one) for one in e]) - log_q
+    return ratios.mean(0), ratios.exp().mean(0).log()""",
+        ),
+        (
+            "4.8",
+            "right = vflow_bounds\ndef vflow_bounds(log_joint, x, e): return tuple(v + 0.69 for v in right(log_joint, x, e))",
+        ),
+        (
+            "4.8",
+            "right = vflow_bounds\ndef vflow_bounds(log_joint, x, e): return right(log_joint, x, e)[0], right(log_joint, x, e)[1] + 1.94591",
+        ),
+        ("4.9", "expected_gap = COUPLING**2"),
+        ("4.9", "expected_gap = -COUPLING**2 / 2"),
+        ("4.9", "expected_gap = (COUPLING**2 - torch.log(torch.tensor(1 + COUPLING**2))) / 2"),
+        ("4.11", "right = haar\ndef haar(x): return tuple(part / 2 for part in right(x))"),
+        ("4.11", "right = haar\ndef haar(x): return right(x)[0], right(x)[1][:, [1, 0, 2]]"),
+        ("4.11", "right = haar_inverse\ndef haar_inverse(low, details): return right(low, -details)"),
+        ("4.12", "detail_variance = 1 - RHO**2"),
+        ("4.12", "low_variance = (1 + 3 * RHO) / 4"),
+        ("4.12", "detail_nats = detail_nats / 3"),
+        ("4.12", "detail_nats = 1.5 * torch.log(torch.tensor(2 * torch.pi * torch.e))"),
+    ],
+    5: [
+        (
+            "5.1",
+            """def rk4(v, z, steps):
+    for n in range(steps):
+        z = z + v(z, n / steps) / steps
+    return z""",
+        ),
+        ("5.1", "right = rk4\ndef rk4(v, z, steps): return right(lambda x, t: v(x, 0.0), z, steps)"),
+        ("5.1", "right = rk4\ndef rk4(v, z, steps): return right(v, z, 2 * steps)"),
+        (
+            "5.2",
+            "right = flow_with_log_det\ndef flow_with_log_det(v, z, steps): return right(v, z, steps)[0], -right(v, z, steps)[1]",
+        ),
+        (
+            "5.2",
+            """right = flow_with_log_det
+def flow_with_log_det(v, z, steps):
+    path, total = z, 0
+    for n in range(steps):
+        J = check.jacobian(lambda x: v(x, n / steps), path)
+        total = total + J.diagonal(dim1=1, dim2=2).sum(1) / steps
+        path = rk4(lambda x, t: v(x, (n + t) / steps) / steps, path, 1)
+    return path, total""",
+        ),
+        (
+            "5.2",
+            "right = flow_with_log_det\ndef flow_with_log_det(v, z, steps): return z, right(v, z, steps)[1]",
+        ),
+        (
+            "5.3",
+            "right = hutchinson\ndef hutchinson(v, x, t, noise): return right(v, x, t, noise) * len(noise)",
+        ),
+        ("5.3", "right = hutchinson\ndef hutchinson(v, x, t, noise): return right(v, x, 0.0, noise)"),
+        (
+            "5.3",
+            "def hutchinson(v, x, t, noise): return check.jacobian(lambda x: v(x, t), x).diagonal(dim1=1, dim2=2).sum(1)",
+        ),
+        ("5.4", "def gaussian_variance(A): return 2 * (A**2).sum()"),
+        ("5.4", "right = rademacher_variance\ndef rademacher_variance(A): return right(A) / 2"),
+        ("5.4", "rademacher_variance = gaussian_variance"),
+        ("5.6", "linear_log_det = -linear_log_det"),
+        ("5.6", "linear_end = START + HORIZON * FIELD @ START"),
+        ("5.6", "linear_end = torch.linalg.matrix_exp(HORIZON * FIELD.T) @ START"),
+        (
+            "5.7",
+            "right = path_and_target\ndef path_and_target(x0, x1, t, sigma): return right(x1, x0, t, sigma)",
+        ),
+        (
+            "5.7",
+            "right = path_and_target\ndef path_and_target(x0, x1, t, sigma): return right(x0, x1, t, sigma)[0], x1 - x0",
+        ),
+        (
+            "5.8",
+            "right = marginal_velocity\ndef marginal_velocity(x, t, data, sigma): return right(x, t, data, 0.0)",
+        ),
+        (
+            "5.8",
+            "right = marginal_velocity\ndef marginal_velocity(x, t, data, sigma): return data.mean(0) - x",
+        ),
+        (
+            "5.8",
+            """def marginal_velocity(x, t, data, sigma):
+    width = 1 - (1 - sigma) * t
+    x0 = (x[:, None] - t * data) / width
+    weights = torch.exp(-(x0**2).sum(2) / 2)
+    weights = weights / weights.sum(1, keepdim=True)
+    return (weights[:, :, None] * (data - (1 - sigma) * x0)).sum(1)""",
+        ),
+        ("5.10", "project_test = project_train[:200]"),
+        ("5.10", "right = project_log_prob\ndef project_log_prob(x): return right(x) + 0.3"),
+        (
+            "5.10",
+            "def project_log_prob(x): return torch.distributions.MultivariateNormal(table.mean(0), table.T.cov()).log_prob(x)",
         ),
     ],
 }

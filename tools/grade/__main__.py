@@ -98,9 +98,10 @@ def _grade(given: argparse.Namespace, rubric: Rubric) -> list[grading.Result]:
         results.append(result)
         share = len(results) / len(found)
         bar = "█" * round(20 * share) + "░" * (20 - round(20 * share))
-        took = f"{result.record.seconds:4.0f} s" if ran else "  kept"
+        took = f"{result.record.seconds:4.0f} s" if ran else "     –" if result.record.problem else "  kept"
         print(
-            f"{bar} {len(results):3}/{len(found)} {took}  {result.record.name}: {report.line(result, rubric)}",
+            f"{bar} {len(results):3}/{len(found)} {took}  {result.record.name}:",
+            report.line(result, rubric),
             flush=True,
         )
     return sorted(results, key=lambda result: (result.record.name.casefold(), result.record.key))
@@ -120,7 +121,8 @@ def _report(given: argparse.Namespace, rubric: Rubric, results: list[grading.Res
     open_cases = [result for result in results if result.person and not result.settled]
     complete = sum(result.complete for result in results)
     print(
-        f"{len(results)} graded, {complete} complete, {len(open_cases)} need a person: {given.out / by_hand.PERSON}"
+        f"{len(results)} graded, {complete} complete,",
+        f"{len(open_cases)} need a person: {given.out / by_hand.PERSON}",
     )
     for result in open_cases:
         print(f"- {result.record.name}: {' '.join(result.person)}")

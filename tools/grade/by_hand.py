@@ -1,6 +1,6 @@
 """What people add: points for written answers, points that replace a check's, and cases settled.
 
-Both files are written by ``grade``, filled in with any spreadsheet, and read again; what stands in them stays.
+``grade`` writes both files, people fill them in with any spreadsheet, and what stands in them stays.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def apply(results: list[Result], out: Path) -> list[str]:
                 mark.earned = given
             else:
                 complaints.append(
-                    f"{POINTS}: {row['name']}, question {mark.question.id}: “{row['points']}” is no number from 0 to "
-                    f"{mark.question.points:g}."
+                    f"{POINTS}: {row['name']}, question {mark.question.id}: “{row['points']}” is no number "
+                    f"from 0 to {mark.question.points:g}."
                 )
         if key in settled:
             result.settled = True

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from tools.grade import submissions
+from tools.grade.notebooks import NeedsPerson, Notebook
 from tools.grade.rubric import Check, NotRecorded, Probe, Question, Reply, Rubric, Wrong
 from tools.grade.sandbox import Sandbox
 from tools.grade.session import Limits, Session
-from tools.grade.submissions import NeedsPerson, Notebook, Submission
+from tools.grade.submissions import Submission
 
 UNSTORED = 1 << 20  # a reply of more text than this is nobody's answer
 
@@ -40,6 +41,8 @@ class Record:
     troubles: dict[str, str] = field(default_factory=dict)
     replies: dict[str, Reply] = field(default_factory=dict)
     seconds: float = 0.0
+    processor_seconds: float = 0.0
+    memory: int = 0
 
     def save(self, folder: Path) -> None:
         """Write it whole or not at all."""
@@ -171,8 +174,9 @@ def _run(
         session.run()
         result = judge(record, rubric, reply_to)
     finally:
-        session.close()
+        session.finish()
     record.seconds = time.monotonic() - begun
+    record.processor_seconds, record.memory = session.processor_seconds, session.memory
     record.troubles = {str(cell): sentence for cell, sentence in sorted(session.troubles.items())}
     record.save(out / "records")
     return result

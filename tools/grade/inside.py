@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import io
 import json
 import os
 import resource
@@ -139,7 +140,7 @@ def limit(memory: int, processes: int, seconds: int) -> None:
 
 
 def alarm(seconds: float) -> None:
-    """Ring after so many seconds of this process's own work, or four times as many on the clock; 0 for never."""
+    """Ring after so many seconds of this process's work, or four times as many on the clock; 0 for never."""
     signal.setitimer(signal.ITIMER_PROF, seconds)
     signal.setitimer(signal.ITIMER_REAL, PATIENCE * seconds)
 
@@ -178,7 +179,8 @@ def main() -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(nothing, standard)
-    sys.stdin, sys.stdout, sys.stderr = open(os.devnull), Nowhere(), Nowhere()  # type: ignore[assignment]
+    sys.stdin = io.StringIO()
+    sys.stdout = sys.stderr = Nowhere()  # type: ignore[assignment]
     if Path(FONTS).is_dir():
         shutil.copytree(FONTS, Path.home() / ".cache/matplotlib")
     limit(start["memory"], start["processes"], start["seconds"])

@@ -23,15 +23,16 @@ ul { list-style: none; padding: 0 } li { margin: .35rem 0 }
 .mark { display: inline-block; min-width: 4.6rem; font-variant-numeric: tabular-nums; font-weight: 600 }
 .why { display: block; margin-left: 4.6rem }
 .person { border-left: .3rem solid #d55e00; padding-left: .8rem }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; font: inherit }
+.answer { white-space: pre-wrap; overflow-wrap: anywhere }
 code { font: .92em ui-monospace, monospace; overflow-wrap: anywhere }
 article { border-top: 1px solid #8888; padding: .5rem 0 1rem }
-.columns { max-width: none; display: grid; grid-template-columns: repeat(auto-fill, minmax(24rem, 1fr)); gap: 0 2rem }
+.columns { display: grid; grid-template-columns: repeat(auto-fill, minmax(24rem, 1fr)); gap: 0 2rem }
 """
 
 # the plain set of macros: no \\href, no \\require, nothing that a student's text could load or run
 TYPESETTING = """
 <script>MathJax = {tex: {inlineMath: [["$", "$"]], packages: ["base", "ams", "newcommand"]}}</script>
+<style>body { max-width: none }</style>
 <script defer src="mathjax/tex-chtml-full.js"></script>
 """
 
@@ -59,7 +60,10 @@ def write(rubric: Rubric, results: list[Result], out: Path) -> None:
 def page(rubric: Rubric, result: Result) -> str:
     """One student's feedback; whatever came from the student is escaped."""
     record = result.record
-    parts = [f"<h1>Assignment {rubric.number}: {_text(rubric.title)}</h1>", f"<p>{_text(record.name)}</p>"]
+    parts = [
+        f"<h1>Assignment {rubric.number}: {_text(rubric.title)}</h1>",
+        f'<p dir="auto">{_text(record.name)}</p>',
+    ]
     waiting = sum(mark.earned is None for mark in result.marks)
     so_far = " so far" if waiting else ""
     parts.append(f'<p class="total">{result.total:g} of {rubric.points:g} points{so_far}</p>')
@@ -92,10 +96,9 @@ def answers(rubric: Rubric, id: str, results: list[Result]) -> str:
     parts.append('<div class="columns">')
     for result in results:
         record = result.record
-        parts.append(f"<article><h2>{_text(record.name)}</h2><p><code>{record.key}</code></p>")
-        parts.append(
-            f"<pre>{_text(record.written.get(id) or '(nothing under this question’s heading)')}</pre>"
-        )
+        parts.append(f'<article><h2 dir="auto">{_text(record.name)}</h2><p><code>{record.key}</code></p>')
+        answer = record.written.get(id) or "(nothing under this question’s heading)"
+        parts.append(f'<div class="answer" dir="auto">{_text(answer)}</div>')
         parts += [f"<p>Handed in beside it: <code>{_text(name)}</code></p>" for name in record.attachments]
         parts.append("</article>")
     return _html(f"Question {id}", "\n".join([*parts, "</div>"]), TYPESETTING)
@@ -107,7 +110,8 @@ def line(result: Result, rubric: Rubric) -> str:
     if result.record.problem:
         return f"needs a person: {result.record.problem}"
     said = f"{result.total:g}/{possible:g}"
-    said += f", {len(result.record.troubles)} cells with trouble" if result.record.troubles else ""
+    if count := len(result.record.troubles):
+        said += f", {count} {'cell' if count == 1 else 'cells'} with trouble"
     return f"{said}, needs a person: {' '.join(result.person)}" if result.person else said
 
 
@@ -118,12 +122,12 @@ def _question(mark: Mark) -> str:
         parts.append(f"<p>Worth {question.points:g} points. A person reads this answer.</p>")
     else:
         parts.append(f'<p><span class="mark">{mark.earned:g} of {question.points:g}</span></p>')
-    checks = [
-        f'<li><span class="mark">{"✓" if check.earned else "✗"} {check.earned:g}/{check.points:g}</span> {_text(check.says)}'
-        + (f'<span class="why">{_text(check.why)}</span>' if check.why else "")
-        + "</li>"
-        for check in mark.checks
-    ]
+    checks = []
+    for check in mark.checks:
+        sign = "✓" if check.earned else "✗"
+        why = f'<span class="why">{_text(check.why)}</span>' if check.why else ""
+        points = f'<span class="mark">{sign} {check.earned:g}/{check.points:g}</span>'
+        checks.append(f"<li>{points} {_text(check.says)}{why}</li>")
     parts.append(f"<ul>{''.join(checks)}</ul>" if checks else "")
     parts.append(f"<p>{_text(mark.comment)}</p>" if mark.comment else "")
     return "\n".join(parts)

@@ -130,9 +130,9 @@ def _tried(program: str) -> str:
     said = f"bubblewrap does not start here: {done.stderr.strip()[-300:]}"
     if APPARMOR.exists() and APPARMOR.read_text().strip() == "1":
         return (
-            f"{said}\n  AppArmor forbids it, as on Ubuntu 24.04. Either allow this one program (apt install "
-            "apparmor-profiles, then link bwrap-userns-restrict into /etc/apparmor.d and reload), or all of them until "
-            "the next start: sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0."
+            f"{said}\n  AppArmor forbids it, as on Ubuntu 24.04. Either allow the system's own program (apt install "
+            "bubblewrap apparmor-profiles, link bwrap-userns-restrict into /etc/apparmor.d and reload), or all "
+            "programs until the next start: sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0."
         )
     return said
 
@@ -150,7 +150,7 @@ def _refuse_to_show(private: Iterable[Path]) -> None:
         for shown in _shown():
             if path.resolve().is_relative_to(shown.resolve()):
                 raise NoSandbox(
-                    f"{path} lies in {shown}, which a student's code must see to run Python. Move it elsewhere."
+                    f"{path} lies in {shown}, which students' code must see to run Python. Move it elsewhere."
                 )
 
 

@@ -12,6 +12,7 @@ import select
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -50,6 +51,8 @@ class Session:
     sandbox: Sandbox
     limits: Limits = Limits()
     troubles: dict[int, str] = field(default_factory=dict)
+    processor_seconds: float = 0.0
+    memory: int = 0  # the largest process's most bytes
     _process: subprocess.Popen[bytes] | None = None
     _name: str = ""
     _buffer: bytes = b""
@@ -95,6 +98,17 @@ class Session:
                     self._skipped.add(cell)
                     self.troubles[cell] = f"{ended}; the others were run without it"
 
+    def finish(self) -> None:
+        """Ask nothing more: the process ends by itself, or is ended after two seconds."""
+        if self._process and self._process.stdin:
+            running = below(self._process.pid)
+            self.processor_seconds = sum(map(processor_seconds, running))
+            self.memory = max(map(largest, running), default=0)
+            with suppress(OSError, subprocess.TimeoutExpired):
+                self._process.stdin.close()
+                self._process.wait(timeout=2)
+        self.close()
+
     def close(self) -> None:
         """End the process and all that it started."""
         if self._process is None:
@@ -138,7 +152,8 @@ class Session:
             self.troubles[number] = trouble[:400]
 
     def _send(self, message: dict[str, Any]) -> None:
-        assert self._process and self._process.stdin
+        assert self._process is not None
+        assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
             self._process.stdin.flush()
@@ -146,8 +161,9 @@ class Session:
             raise Ended("ended the process") from None
 
     def _receive(self, seconds: float) -> dict[str, Any]:
-        """The next message; ends the process when it takes too long, too much memory or too many processes."""
-        assert self._process and self._process.stdout
+        """The next message; ends a process that takes too long, too much memory or too many others."""
+        assert self._process is not None
+        assert self._process.stdout is not None
         pipe = self._process.stdout.fileno()
         late = time.monotonic() + seconds
         while b"\n" not in self._buffer:
@@ -214,3 +230,21 @@ def exactly_resident(pid: int) -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:")), 0)
+
+
+def processor_seconds(pid: int) -> float:
+    """What a process and those it waited for have used of the processor."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def largest(pid: int) -> int:
+    """The most bytes that a process has had in use."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:")), 0)

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import unicodedata
-import warnings
 import zipfile
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-import nbformat
-
+from tools.grade.notebooks import NeedsPerson, Notebook, read
 from tools.grade.rubric import Rubric
 
 # Moodle: a folder for each student, or names that start alike; before 4.1 with a trailing underscore
@@ -27,9 +23,6 @@ ANONYMOUS = re.compile(
     r"^(?P<name>anon)(?:_LATE)?_(?P<id>[A-Za-z0-9]{5})(?:_LATE)?_(?P<file>\d+)_(?P<original>.+)$"
 )
 LARGEST_FILE, MOST_FILES = 100 << 20, 20_000
-MARK = re.compile(r"^#+ +Answer (?P<id>[\d.]+)", re.M)
-NEXT = re.compile(r"^#{1,6} +(?:\d|Part )")
-NAMED = re.compile(r"^(?:def |class )?([^\W\d]\w*)\s*(?:\(|=(?!=)|:)", re.M)
 
 
 @dataclass
@@ -48,24 +41,6 @@ class Submission:
         plain = unicodedata.normalize("NFKD", self.name).encode("ascii", "ignore").decode()
         digest = hashlib.sha256(f"{self.layout} {self.id} {self.name}".encode()).hexdigest()[:8]
         return f"{re.sub(r'[^A-Za-z0-9]+', '-', plain).strip('-')[:40] or 'student'}-{digest}"
-
-
-@dataclass
-class Notebook:
-    """What a notebook holds: its code, and the Markdown under each question's heading."""
-
-    path: Path
-    code: list[str]
-    written: dict[str, str]
-    digest: str
-
-    def answers(self, rubric: Rubric) -> set[str]:
-        """The asked names that the code binds."""
-        return rubric.names & {name for source in self.code for name in NAMED.findall(source)}
-
-
-class NeedsPerson(Exception):
-    """Something a person must look at; the message says what."""
 
 
 def unpack(archive: Path, folder: Path) -> list[str]:
@@ -127,19 +102,17 @@ def choose(submission: Submission, rubric: Rubric, others: Iterable[Rubric], scr
             notebooks.append(read(path))
         except NeedsPerson as problem:
             problems.append(str(problem))
-    fitting = {notebook.digest: notebook for notebook in notebooks if notebook.answers(rubric)}
-    for other in others:
-        for notebook in notebooks:
-            if len(notebook.answers(other)) > len(notebook.answers(rubric)) and len(fitting) < 2:
-                raise NeedsPerson(
-                    f"{notebook.path.name} answers assignment {other.number}, not {rubric.number}."
-                )
+    belongs = {notebook.digest: _best(notebook, [rubric, *others]) for notebook in notebooks}
+    fitting = {one.digest: one for one in notebooks if belongs[one.digest] == rubric.number}
     if len(fitting) > 1:
         names = ", ".join(sorted(notebook.path.name for notebook in fitting.values()))
         raise NeedsPerson(
             f"Several notebooks answer this assignment and differ ({names}); keep one and run again."
         )
     if not fitting:
+        for one in notebooks:
+            if number := belongs[one.digest]:
+                raise NeedsPerson(f"{one.path.name} answers assignment {number}, not {rubric.number}.")
         asked = (
             f"None of the asked names is bound in {', '.join(notebook.path.name for notebook in notebooks)}."
         )
@@ -147,58 +120,11 @@ def choose(submission: Submission, rubric: Rubric, others: Iterable[Rubric], scr
     return next(iter(fitting.values()))
 
 
-def read(path: Path) -> Notebook:
-    """Read a notebook of any format and encoding.
-
-    Raises:
-        NeedsPerson: if it is none.
-    """
-    data = path.read_bytes()
-    if not data.strip():
-        raise NeedsPerson(f"{path.name} is empty.")
-    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError:
-        text = data.decode("cp1252", errors="replace")
-    try:
-        content = json.loads(text)
-        cells = content["cells"] if "cells" in content else content["worksheets"][0]["cells"]
-    except (ValueError, TypeError, KeyError, IndexError, RecursionError):
-        raise NeedsPerson(f"{path.name} is not a notebook: its text is not the JSON of one.") from None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with suppress(Exception):  # a damaged notebook: its cells can still be read
-            cells = nbformat.convert(nbformat.from_dict(content), 4).cells
-    try:
-        pairs = [(str(cell["cell_type"]), _text(cell)) for cell in cells]
-    except (TypeError, KeyError, AttributeError):
-        raise NeedsPerson(f"{path.name} is damaged: a cell has no type or no text.") from None
-    code = [source for kind, source in pairs if kind == "code" and source.strip()]
-    written = _written(source for kind, source in pairs if kind != "code")
-    return Notebook(path, code, written, hashlib.sha256(json.dumps([code, written]).encode()).hexdigest())
-
-
-def _written(cells: Iterable[str]) -> dict[str, str]:
-    """The text under each heading ``### Answer 2.3``, up to the next question's heading."""
-    found: dict[str, list[str]] = {}
-    current = None
-    for source in cells:
-        for line in source.splitlines():
-            if mark := MARK.match(line):
-                current = mark["id"].strip(".")
-                found.setdefault(current, [])
-            elif NEXT.match(line):
-                current = None
-            elif current:
-                found[current].append(line)
-    return {id: "\n".join(lines).strip() for id, lines in found.items()}
-
-
-def _text(cell: dict[str, str | list[str]]) -> str:
-    source = cell.get("source", cell.get("input", ""))
-    text = source if isinstance(source, str) else "".join(map(str, source))
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+def _best(notebook: Notebook, rubrics: list[Rubric]) -> int:
+    """The assignment whose names a notebook binds most of; 0 if it binds none."""
+    counts = [(len(notebook.answers(one)), one.number) for one in rubrics]
+    most, number = max(counts, key=lambda count: count[0])
+    return number if most else 0
 
 
 def _read(path: Path) -> tuple[str, str, str, str]:

@@ -88,7 +88,7 @@ def _canvas(path: Path, rows: list[list[str]], points: dict[str, float], column:
     ]
     if len(fits) != 1:
         raise Unclear(
-            f"{path.name}: {len(fits)} columns could take the points. Give a part of its header: --column “…”."
+            f"{path.name}: {len(fits)} columns could be meant. Give a part of its header: --column “…”."
         )
     grade, id = fits[0], header.index("ID")
     most = next((_number(row[grade]) for row in rows[1:4] if "Points Possible" in row[0]), 100.0)
