@@ -13,20 +13,16 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from flowlib.bijection import Compose
 from flowlib.flow import Flow
-
-try:
-    import matplotlib.pyplot as plt
-    from matplotlib.axes import Axes
-    from matplotlib.collections import PolyCollection
-    from matplotlib.figure import Figure
-except ImportError as error:
-    raise ImportError("flowlib.plots draws with matplotlib; install it: pip install matplotlib.") from error
 
 Box = Sequence[Sequence[float]]
 
@@ -45,8 +41,7 @@ def use_style() -> None:
     plt.rc("axes", facecolor="white", titlesize=12, labelsize=12, prop_cycle=plt.cycler(color=COLOURS))
     plt.rc("axes.spines", top=False, right=False)
     plt.rc("font", size=12)
-    plt.rc("xtick", labelsize=11)
-    plt.rc("ytick", labelsize=11)
+    plt.rc(("xtick", "ytick"), labelsize=11)
     plt.rc("legend", fontsize=11, frameon=False)
     plt.rc("lines", linewidth=2.0)
 
@@ -114,12 +109,10 @@ def density(what: Any, box: Box, ax: Axes | None = None, n: int = 150, **options
     with torch.no_grad():
         chunks = torch.as_tensor(grid).to(like).split(1 << 14)
         values = torch.cat([log_prob(chunk).double().cpu() for chunk in chunks])
-    wrong = values.isnan() | (values == torch.inf)
-    if wrong.any():
-        raise ValueError(
-            f"The log-density is NaN or +infinity at {int(wrong.sum())} of {len(values)} points, "
-            f"the first at {grid[int(wrong.nonzero()[0])].round(4).tolist()}; draw a box where it is defined."
-        )
+    wrong = grid[values.isnan() | (values == torch.inf)]
+    if len(wrong):
+        where = f"{len(wrong)} of {len(values)} points, the first at {wrong[0].round(4).tolist()}"
+        raise ValueError(f"The log-density is NaN or +infinity at {where}; draw a box where it is defined.")
     ax = ax or panels(1, width=4.0)[1][0]
     options = {"vmin": 0.0, "origin": "lower", "extent": (*horizontal, *vertical), **options}
     ax.imshow(values.exp().reshape(n, n).numpy(), **options)
@@ -144,9 +137,8 @@ def samples(x: Tensor, ax: Axes | None = None, box: Box | None = None, **options
     """
     points = _points(x, "x")
     ax = ax or panels(1, width=4.0)[1][0]
-    if not {"c", "color"} & options.keys():
-        options["color"] = COLOURS[0]
-    options = {"s": 5, "alpha": 0.4, "linewidths": 0, "rasterized": True, **options}
+    colour = {} if "c" in options else {"color": COLOURS[0]}
+    options = {"s": 5, "alpha": 0.4, "linewidths": 0, "rasterized": True, **colour, **options}
     ax.scatter(points[:, 0], points[:, 1], **options)
     return _frame(ax, box)
 
@@ -178,8 +170,7 @@ def warped_grid(
         raise ValueError(f"n must be even, so that grid lines part the quadrants, and came as {n}.")
     sides = [np.linspace(low, high, n * fine + 1) for low, high in _box(box)]
     grid = np.stack(np.meshgrid(*sides), -1).reshape(-1, 2)
-    with torch.no_grad():
-        image = function(torch.as_tensor(grid).to(_like(function)))
+    image = function(torch.as_tensor(grid).to(_like(function)))
     image = image[0] if isinstance(image, tuple) else image
     x, y = _points(image, "function(z)").reshape(n * fine + 1, n * fine + 1, 2).transpose(2, 0, 1)
 
@@ -304,24 +295,20 @@ def images(
     """
     x = torch.as_tensor(x).detach().double().cpu()
     if x.dim() != 4 or x.shape[1] not in (1, 3) or not x.numel():
-        raise ValueError(
-            "x must have shape (N, C, H, W), with C = 1 for grey or 3 for colour, and came as "
-            f"{tuple(x.shape)}."
-        )
-    if not x.isfinite().all():
-        raise ValueError("x holds NaN or infinity, which has no shade; remove or repair those images first.")
+        wanted = "shape (N, C, H, W), with C = 1 for grey or 3 for colour"
+        raise ValueError(f"x must have {wanted}, and came as {tuple(x.shape)}.")
+    check_finite(x, "x")
     if high is None:
         high = float(x.max()) if x.max() > low else low + 1  # nothing above low: all is black
     if not high > low:
         raise ValueError(f"high must lie above low; they came as high={high:g} and low={low:g}.")
-    n, _, height, width = x.shape
+    n, channels, height, width = x.shape
     columns = min(n, columns)
     rows = -(-n // columns)
-    sheet = np.ones((rows * (height + 1) - 1, columns * (width + 1) - 1, 3))
-    shades = ((x - low) / (high - low)).clamp(0, 1).permute(0, 2, 3, 1).numpy()
-    for k, tile in enumerate(shades):
-        top, left = k // columns * (height + 1), k % columns * (width + 1)
-        sheet[top : top + height, left : left + width] = tile
+    tiles = torch.ones(rows * columns, channels, height + 1, width + 1, dtype=x.dtype)
+    tiles[:n, :, :-1, :-1] = ((x - low) / (high - low)).clamp(0, 1)
+    sheet = tiles.unflatten(0, (rows, columns)).permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)
+    XX
     ax = ax or panels(1, aspect=sheet.shape[0] / sheet.shape[1])[1][0]
     ax.imshow(sheet)
     ax.set(xticks=[], yticks=[])

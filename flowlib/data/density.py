@@ -66,7 +66,7 @@ class Density:
     def log_unnormalised(self, x: Tensor) -> Tensor:
         r"""Return :math:`\log\tilde p(x)`, shape ``(N,)``; arguments as for :meth:`log_prob`."""
         if not isinstance(x, Tensor) or not x.is_floating_point():
-            came = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
+            came = getattr(x, "dtype", type(x).__name__)
             raise TypeError(f"x must be a tensor of floating-point numbers and came as {came}.")
         if x.dim() != 2 or x.shape[1] != 2:
             raise ValueError(f"x must have shape (N, 2), one point per row, and came as {tuple(x.shape)}.")
