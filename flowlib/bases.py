@@ -40,7 +40,7 @@ class Base(nn.Module):
         super().__init__()
         shape = tuple(event_shape) if isinstance(event_shape, Sequence) else (event_shape,)
         if not shape or not all(type(size) is int and size > 0 for size in shape):
-            raise ValueError(f"event_shape must hold positive whole numbers, such as (2,), not {event_shape!r}.")
+            raise ValueError(f"event_shape must hold positive whole numbers, such as (2,), not {shape}.")
         self.event_shape = torch.Size(shape)
         self.register_buffer("anchor", torch.zeros(()), persistent=False)
 

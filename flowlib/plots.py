@@ -21,7 +21,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from flowlib.bijection import Compose
+from flowlib.bijection import Compose, check_finite
 from flowlib.flow import Flow
 
 Box = Sequence[Sequence[float]]
@@ -41,7 +41,8 @@ def use_style() -> None:
     plt.rc("axes", facecolor="white", titlesize=12, labelsize=12, prop_cycle=plt.cycler(color=COLOURS))
     plt.rc("axes.spines", top=False, right=False)
     plt.rc("font", size=12)
-    plt.rc(("xtick", "ytick"), labelsize=11)
+    plt.rc("xtick", labelsize=11)
+    plt.rc("ytick", labelsize=11)
     plt.rc("legend", fontsize=11, frameon=False)
     plt.rc("lines", linewidth=2.0)
 
@@ -222,14 +223,12 @@ def trajectory(
         raise ValueError(f'show must be "samples" or "density" and came as {show!r}.')
     layers = list(flow.bijection) if isinstance(flow.bijection, Compose) else [flow.bijection]
     last = len(layers)
-    if not steps:
-        steps = [round(k) for k in np.linspace(0, last, min(last + 1, 12))]
+    steps = steps or [round(k) for k in np.linspace(0, last, min(last + 1, 12))]
     if not all(0 <= k <= last for k in steps):
         raise ValueError(f"steps must lie between 0 and {last}, the number of layers, and came as {steps}.")
     if isinstance(z, int):
         z = flow.base.sample(z, torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        points = [u for u, _ in flow.trajectory(z)]
+    points = [u for u, _ in flow.trajectory(z)]
     colours = _tints(*(z > z.median(0).values).T.cpu().numpy())
 
     _, axes = panels(len(steps))
@@ -302,13 +301,14 @@ def images(
         high = float(x.max()) if x.max() > low else low + 1  # nothing above low: all is black
     if not high > low:
         raise ValueError(f"high must lie above low; they came as high={high:g} and low={low:g}.")
-    n, channels, height, width = x.shape
+    n, _, height, width = x.shape
     columns = min(n, columns)
     rows = -(-n // columns)
-    tiles = torch.ones(rows * columns, channels, height + 1, width + 1, dtype=x.dtype)
-    tiles[:n, :, :-1, :-1] = ((x - low) / (high - low)).clamp(0, 1)
-    sheet = tiles.unflatten(0, (rows, columns)).permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)
-    XX
+    sheet = np.ones((rows * (height + 1) - 1, columns * (width + 1) - 1, 3))
+    shades = ((x - low) / (high - low)).clamp(0, 1).permute(0, 2, 3, 1).numpy()
+    for k, tile in enumerate(shades):
+        top, left = k // columns * (height + 1), k % columns * (width + 1)
+        sheet[top : top + height, left : left + width] = tile
     ax = ax or panels(1, aspect=sheet.shape[0] / sheet.shape[1])[1][0]
     ax.imshow(sheet)
     ax.set(xticks=[], yticks=[])
@@ -329,11 +329,10 @@ def _like(what: Any) -> Tensor:
 
 
 def _points(x: Tensor, name: str) -> np.ndarray:
-    points = torch.as_tensor(x).detach().double().cpu()
-    if points.dim() != 2 or points.shape[1] != 2:
-        came = tuple(points.shape)
-        raise ValueError(f"{name} must have shape (N, 2), points of the plane, and came as {came}.")
-    return points.numpy()
+    points = torch.as_tensor(x).detach().double().cpu().numpy()
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise ValueError(f"{name} must have shape (N, 2), points of the plane, and came as {points.shape}.")
+    return points
 
 
 def _box(box: Box) -> Box:

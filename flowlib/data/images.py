@@ -22,7 +22,9 @@ MNIST_SHA256 = {
 }
 CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/"
 # of the archive whose MD5 is c32a1d4ab5d03f1284b67883e8d87530, which is what its authors publish
-CIFAR10_SHA256 = {"cifar-10-binary.tar.gz": "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"}
+CIFAR10_SHA256 = {
+    "cifar-10-binary.tar.gz": "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
+}
 # where in each five sizes of a photograph's width the strips of a split begin and end
 STRIPS = {"train": (0, 3), "validation": (3, 4), "test": (4, 5)}
 
