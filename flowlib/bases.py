@@ -40,9 +40,7 @@ class Base(nn.Module):
         super().__init__()
         shape = tuple(event_shape) if isinstance(event_shape, Sequence) else (event_shape,)
         if not shape or not all(type(size) is int and size > 0 for size in shape):
-            raise ValueError(
-                f"event_shape must hold positive whole numbers, such as (2,), and came as {event_shape!r}."
-            )
+            raise ValueError(f"event_shape must hold positive whole numbers, such as (2,), not {shape}.")
         self.event_shape = torch.Size(shape)
         self.register_buffer("anchor", torch.zeros(()), persistent=False)
 
@@ -147,19 +145,14 @@ class TorchBase(Base):
         tensor([-1.3863])
     """
 
-    distribution: Distribution
-
     def __init__(self, distribution: Distribution) -> None:
         super().__init__(distribution.batch_shape + distribution.event_shape)
-        whole = Independent(distribution, len(distribution.batch_shape))
-        self._exact = _mapped(whole, lambda tensor: _as(tensor.detach(), torch.zeros((), **_DRAW)))
-        with torch.random.fork_rng(devices=[]):
-            self.to(distribution.sample())
+        self.distribution = copy.deepcopy(Independent(distribution, len(distribution.batch_shape)))
+        self.to(distribution.sample())
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TorchBase:
-        super()._apply(fn, recurse)
-        self.distribution = _mapped(self._exact, lambda tensor: _as(tensor, self.anchor))
-        return self
+        _change(self.distribution, fn)
+        return super()._apply(fn, recurse)
 
     def log_prob(self, z: Tensor) -> Tensor:
         if not z.shape[0]:  # of no points, torch's supports cannot tell where they are
@@ -168,31 +161,23 @@ class TorchBase(Base):
         return torch.where(inside, self.distribution.log_prob(z), -math.inf)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        # distributions draw from torch's own generator alone, so it is lent the state of the one given
-        source = generator or torch.default_generator
+        exact = copy.deepcopy(self).cpu().double().distribution
+        # distributions draw from torch's own generator alone, so it is seeded from the one given
+        seed = int(torch.randint(2**63 - 1, (), generator=generator))
         with torch.random.fork_rng(devices=[]):
-            torch.set_rng_state(source.get_state())
-            draws = self._exact.sample((n,))
-            after = torch.get_rng_state()
-        source.set_state(after)
-        return draws.to(self.anchor)
+            torch.default_generator.manual_seed(seed)
+            return exact.sample((n,)).to(self.anchor)
 
 
-def _as(tensor: Tensor, like: Tensor) -> Tensor:
-    return tensor.to(like) if tensor.is_floating_point() else tensor.to(like.device)
-
-
-def _mapped(part: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """A copy of a distribution with every tensor in it changed, and without torch's look at values."""
-    if isinstance(part, Tensor):
-        return change(part)
-    if isinstance(part, list):
-        return [_mapped(one, change) for one in part]
-    if isinstance(part, Distribution | Transform):
-        part = copy.copy(part)
-        vars(part).update({name: _mapped(value, change) for name, value in vars(part).items()})
-        part._validate_args = False
-    return part
+def _change(part: Any, fn: Callable[[Tensor], Tensor]) -> None:
+    """Change every tensor of a distribution in place, and switch off torch's look at values."""
+    for name, value in vars(part).items():
+        if isinstance(value, Tensor):
+            vars(part)[name] = fn(value.detach())
+        for inner in value if isinstance(value, list) else [value]:
+            if isinstance(inner, Distribution | Transform):
+                _change(inner, fn)
+    part._validate_args = False
 
 
 __all__ = ["Base", "StandardNormal", "TorchBase", "UniformBox"]

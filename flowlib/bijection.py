@@ -136,6 +136,16 @@ def values_can_be_read() -> bool:
     return not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active())
 
 
+def check_finite(points: Tensor, name: str) -> None:
+    """Refuse NaN and infinity, and say where they are, as far as values can be read."""
+    if values_can_be_read() and not points.isfinite().all():
+        bad = (~points.isfinite().flatten(1).all(1)).nonzero().flatten()
+        raise ValueError(
+            f"{name} holds NaN or infinity in {len(bad)} of {len(points)} points, "
+            f"the first at index {int(bad[0])}; remove or repair them first."
+        )
+
+
 def on_the_run(layer: nn.Module, points: Tensor) -> bool:
     """Whether a layer trains on a GPU, which runs ahead of Python: a look at values would stall it."""
     return layer.training and points.device.type != "cpu"
@@ -148,4 +158,4 @@ def draws(layer: nn.Module, sampler: Callable[..., Tensor], shape: Sequence[int]
     return sampler(shape, dtype=torch.float64, device="cpu").to(like)
 
 
-__all__ = ["Bijection", "Compose", "Inverse", "draws", "on_the_run", "sum_event", "values_can_be_read"]
+__all__ = ["Bijection", "Compose", "Inverse", "sum_event"]

@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 from torch.distributions import Distribution, constraints
 
 from flowlib.bases import Base, TorchBase
-from flowlib.bijection import Bijection, Compose, values_can_be_read
+from flowlib.bijection import Bijection, Compose, check_finite
 
 
 class Flow(nn.Module):
@@ -134,8 +134,6 @@ class Flow(nn.Module):
 
         .. math:: \log p_X(x) = \log p_Z(z) - \log|\det \partial f(z)/\partial z|
         """
-        if not isinstance(n, int) or isinstance(n, bool) or n < 0:
-            raise ValueError(f"n must be a whole number of points, 0 or more, and came as {n!r}.")
         if isinstance(context, Tensor) and context.dim() == 2 and context.shape[0] == 1:
             context = context.expand(n, -1)
         context = self._check_context(context, n)
@@ -188,15 +186,11 @@ class Flow(nn.Module):
     def _check_context(
         self, context: Tensor | None, n: int, device: Any = None, look: bool = True
     ) -> Tensor | None:
+        if not self.context_features and context is None:
+            return None
         if not self.context_features:
-            if context is None:
-                return None
             raise ValueError("This flow takes no context; build it with context_features=… to condition it.")
         wanted = n, self.context_features
-        if context is None:
-            raise ValueError(
-                f"This flow is conditional: context must be a tensor of shape {wanted}; it is missing."
-            )
         if not isinstance(context, Tensor) or context.shape != wanted:
             came = tuple(context.shape) if isinstance(context, Tensor) else type(context).__name__
             raise ValueError(f"context must have shape {wanted} and came as {came}.")
@@ -209,12 +203,8 @@ class Flow(nn.Module):
                 f"{name} is {values.dtype} and the flow is {self.base.dtype}, on {values.device} and "
                 f"{self.base.device}; convert one of them: {name}.to(flow.base.anchor) or flow.to({name})."
             )
-        if look and values_can_be_read() and not values.isfinite().all():
-            bad = (~values.isfinite().flatten(1).all(1)).nonzero().flatten()
-            raise ValueError(
-                f"{name} holds NaN or infinity in {len(bad)} of {len(values)} points, "
-                f"the first at index {int(bad[0])}; remove or repair them first."
-            )
+        if look:
+            check_finite(values, name)
 
 
 class FlowDistribution(Distribution):
@@ -266,13 +256,11 @@ class FlowDistribution(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log-density of ``value``; its leading dimensions are broadcast with the batch shape."""
-        lead = value.shape[: max(value.dim() - len(self.event_shape), 0)]
-        if value.shape[len(lead) :] != self.event_shape:
-            raise ValueError(
-                f"value has shape {tuple(value.shape)}; it must end in {tuple(self.event_shape)}, one point."
-            )
-        shape = torch.broadcast_shapes(lead, self.batch_shape)
-        points = value.expand(shape + self.event_shape).reshape(-1, *self.event_shape)
+        event = tuple(self.event_shape)
+        if value.shape[-len(event) :] != event:
+            raise ValueError(f"value has shape {tuple(value.shape)}; it must end in {event}, one point.")
+        shape = torch.broadcast_shapes(value.shape[: -len(event)], self.batch_shape)
+        points = value.expand(shape + event).reshape(-1, *event)
         return self.flow.log_prob(points, self._rows(shape)).reshape(shape)
 
 

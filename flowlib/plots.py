@@ -13,20 +13,16 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from flowlib.bijection import Compose
+from flowlib.bijection import Compose, check_finite
 from flowlib.flow import Flow
-
-try:
-    import matplotlib.pyplot as plt
-    from matplotlib.axes import Axes
-    from matplotlib.collections import PolyCollection
-    from matplotlib.figure import Figure
-except ImportError as error:
-    raise ImportError("flowlib.plots draws with matplotlib; install it: pip install matplotlib.") from error
 
 Box = Sequence[Sequence[float]]
 
@@ -114,12 +110,10 @@ def density(what: Any, box: Box, ax: Axes | None = None, n: int = 150, **options
     with torch.no_grad():
         chunks = torch.as_tensor(grid).to(like).split(1 << 14)
         values = torch.cat([log_prob(chunk).double().cpu() for chunk in chunks])
-    wrong = values.isnan() | (values == torch.inf)
-    if wrong.any():
-        raise ValueError(
-            f"The log-density is NaN or +infinity at {int(wrong.sum())} of {len(values)} points, "
-            f"the first at {grid[int(wrong.nonzero()[0])].round(4).tolist()}; draw a box where it is defined."
-        )
+    wrong = grid[values.isnan() | (values == torch.inf)]
+    if len(wrong):
+        where = f"{len(wrong)} of {len(values)} points, the first at {wrong[0].round(4).tolist()}"
+        raise ValueError(f"The log-density is NaN or +infinity at {where}; draw a box where it is defined.")
     ax = ax or panels(1, width=4.0)[1][0]
     options = {"vmin": 0.0, "origin": "lower", "extent": (*horizontal, *vertical), **options}
     ax.imshow(values.exp().reshape(n, n).numpy(), **options)
@@ -144,9 +138,8 @@ def samples(x: Tensor, ax: Axes | None = None, box: Box | None = None, **options
     """
     points = _points(x, "x")
     ax = ax or panels(1, width=4.0)[1][0]
-    if not {"c", "color"} & options.keys():
-        options["color"] = COLOURS[0]
-    options = {"s": 5, "alpha": 0.4, "linewidths": 0, "rasterized": True, **options}
+    colour = {} if "c" in options else {"color": COLOURS[0]}
+    options = {"s": 5, "alpha": 0.4, "linewidths": 0, "rasterized": True, **colour, **options}
     ax.scatter(points[:, 0], points[:, 1], **options)
     return _frame(ax, box)
 
@@ -178,8 +171,7 @@ def warped_grid(
         raise ValueError(f"n must be even, so that grid lines part the quadrants, and came as {n}.")
     sides = [np.linspace(low, high, n * fine + 1) for low, high in _box(box)]
     grid = np.stack(np.meshgrid(*sides), -1).reshape(-1, 2)
-    with torch.no_grad():
-        image = function(torch.as_tensor(grid).to(_like(function)))
+    image = function(torch.as_tensor(grid).to(_like(function)))
     image = image[0] if isinstance(image, tuple) else image
     x, y = _points(image, "function(z)").reshape(n * fine + 1, n * fine + 1, 2).transpose(2, 0, 1)
 
@@ -231,14 +223,12 @@ def trajectory(
         raise ValueError(f'show must be "samples" or "density" and came as {show!r}.')
     layers = list(flow.bijection) if isinstance(flow.bijection, Compose) else [flow.bijection]
     last = len(layers)
-    if not steps:
-        steps = [round(k) for k in np.linspace(0, last, min(last + 1, 12))]
+    steps = steps or [round(k) for k in np.linspace(0, last, min(last + 1, 12))]
     if not all(0 <= k <= last for k in steps):
         raise ValueError(f"steps must lie between 0 and {last}, the number of layers, and came as {steps}.")
     if isinstance(z, int):
         z = flow.base.sample(z, torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        points = [u for u, _ in flow.trajectory(z)]
+    points = [u for u, _ in flow.trajectory(z)]
     colours = _tints(*(z > z.median(0).values).T.cpu().numpy())
 
     _, axes = panels(len(steps))
@@ -304,12 +294,9 @@ def images(
     """
     x = torch.as_tensor(x).detach().double().cpu()
     if x.dim() != 4 or x.shape[1] not in (1, 3) or not x.numel():
-        raise ValueError(
-            "x must have shape (N, C, H, W), with C = 1 for grey or 3 for colour, and came as "
-            f"{tuple(x.shape)}."
-        )
-    if not x.isfinite().all():
-        raise ValueError("x holds NaN or infinity, which has no shade; remove or repair those images first.")
+        wanted = "shape (N, C, H, W), with C = 1 for grey or 3 for colour"
+        raise ValueError(f"x must have {wanted}, and came as {tuple(x.shape)}.")
+    check_finite(x, "x")
     if high is None:
         high = float(x.max()) if x.max() > low else low + 1  # nothing above low: all is black
     if not high > low:
@@ -342,11 +329,10 @@ def _like(what: Any) -> Tensor:
 
 
 def _points(x: Tensor, name: str) -> np.ndarray:
-    points = torch.as_tensor(x).detach().double().cpu()
-    if points.dim() != 2 or points.shape[1] != 2:
-        came = tuple(points.shape)
-        raise ValueError(f"{name} must have shape (N, 2), points of the plane, and came as {came}.")
-    return points.numpy()
+    points = torch.as_tensor(x).detach().double().cpu().numpy()
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise ValueError(f"{name} must have shape (N, 2), points of the plane, and came as {points.shape}.")
+    return points
 
 
 def _box(box: Box) -> Box:

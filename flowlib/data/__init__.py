@@ -7,22 +7,6 @@ from flowlib.data.folders import folder
 from flowlib.data.images import cifar10, digits, mnist, patches
 
 __all__ = [
-    "DATASETS",
-    "DENSITIES",
-    "U1",
-    "U2",
-    "U3",
-    "U4",
-    "Checkerboard",
-    "Dataset",
-    "Density",
-    "EightGaussians",
-    "Rings",
-    "TwoMoons",
-    "cifar10",
-    "digits",
-    "folder",
-    "load_dataset",
-    "mnist",
-    "patches",
-]
+    "DATASETS", "DENSITIES", "U1", "U2", "U3", "U4", "Checkerboard", "Dataset", "Density", "EightGaussians",
+    "Rings", "TwoMoons", "cifar10", "digits", "folder", "load_dataset", "mnist", "patches",
+]  # fmt: skip

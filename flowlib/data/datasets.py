@@ -56,11 +56,10 @@ class Dataset:
             return self
         order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(0))
         held, kept = order[:n], order[n:].sort().values
-        held_out = replace(self, train=self.train[kept], validation=self.train[held])
-        if self.train_labels is None:
-            return held_out
-        labels = self.train_labels
-        return replace(held_out, train_labels=labels[kept], validation_labels=labels[held])
+        parts = replace(self, train=self.train[kept], validation=self.train[held])
+        if (labels := self.train_labels) is None:
+            return parts
+        return replace(parts, train_labels=labels[kept], validation_labels=labels[held])
 
     def __repr__(self) -> str:
         kind = "points" if self.levels is None else f"images of {self.levels} levels"
@@ -87,18 +86,12 @@ def load_dataset(name: str, root: str | Path | None = None, size: int = 32) -> D
         >>> load_dataset("digits")
         Dataset(digits: 1437 + 360 images of 17 levels, each (1, 8, 8))
     """
-    kind, colon, path = name.partition(":")
-    if kind == "folder" and colon:
-        if not path:
-            raise ValueError(
-                '"folder:" lacks the path of the folder: write it after the colon, "folder:PATH".'
-            )
+    kind, _, path = name.partition(":")
+    if kind == "folder" and path:
         return _images(name, partial(folder, path, size), 256)
     if name not in DATASETS:
-        raise ValueError(
-            f"There is no data set {name!r}; choose one of {', '.join(DATASETS)}, or folder:PATH for a "
-            "folder of images."
-        )
+        names = ", ".join([*DATASETS, "or folder:PATH for a folder of images"])
+        raise ValueError(f"There is no data set {name!r}; choose one of {names}.")
     return DATASETS[name](root=root, size=size)
 
 
@@ -119,13 +112,11 @@ def _points(name: str, density: type[Density], root: str | Path | None, size: in
     return Dataset(name, train, test)
 
 
-def _snake_case(name: str) -> str:
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
-
+_BY_NAME = {re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower(): density for name, density in DENSITIES.items()}
 
 #: every data set under its name, each a function of ``root`` and ``size`` as :func:`load_dataset` has them
 DATASETS: dict[str, Callable[..., Dataset]] = {
-    **{_snake_case(name): partial(_points, _snake_case(name), cls) for name, cls in DENSITIES.items()},
+    **{name: partial(_points, name, density) for name, density in _BY_NAME.items()},
     "digits": lambda root, size: _images("digits", digits, 17),
     "patches": _patches,
     "mnist": lambda root, size: _images("mnist", partial(mnist, root=root), 256),

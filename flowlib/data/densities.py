@@ -48,8 +48,7 @@ class EightGaussians(Density):
     @property
     def centres(self) -> Tensor:
         """The eight means, shape ``(8, 2)``, in float64."""
-        turn = torch.arange(8, dtype=torch.float64) * math.pi / 4
-        return self.radius * on_circle(turn)
+        return self.radius * on_circle(torch.arange(8, dtype=torch.float64) * math.pi / 4)
 
     def _log_unnormalised(self, x: Tensor) -> Tensor:
         squares = ((x[:, None] - self.centres.to(x)) ** 2).sum(2)
@@ -91,9 +90,8 @@ class Rings(Density):
         return torch.logsumexp(-((r - radii) ** 2) / (2 * self.std**2) + bessel, 1)
 
     def _sample(self, n: int, generator: torch.Generator | None) -> Tensor:
-        radius = torch.tensor(self.radii, dtype=torch.float64)[torch.randint(3, (n,), generator=generator)]
-        turn = 2 * math.pi * uniform(n, generator=generator)
-        circle = radius[:, None] * on_circle(turn)
+        radius = torch.tensor(self.radii, dtype=torch.float64)[torch.randint(3, (n, 1), generator=generator)]
+        circle = radius * on_circle(2 * math.pi * uniform(n, generator=generator))
         return circle + self.std * normal(n, 2, generator=generator)
 
     def _quadrature(self, n: int) -> tuple[Tensor, Tensor]:
@@ -141,10 +139,9 @@ class TwoMoons(Density):
         return torch.logsumexp(self._log_weights.to(x) - squares / (2 * self.std**2), 1)
 
     def _sample(self, n: int, generator: torch.Generator | None) -> Tensor:
-        turn = math.pi * uniform(n, generator=generator)
-        arc = on_circle(turn)
+        arc = on_circle(math.pi * uniform(n, generator=generator))
         second = torch.randint(2, (n, 1), generator=generator).bool()
-        arc = torch.where(second, torch.tensor([1.0, 0.5], dtype=torch.float64) - arc, arc)
+        arc = torch.where(second, arc.new_tensor([1.0, 0.5]) - arc, arc)
         return arc + self.std * normal(n, 2, generator=generator)
 
 
@@ -220,8 +217,7 @@ class U1(Density):
         largest = math.log1p(math.exp(-0.5 * (2 / 0.6) ** 2))
         while len(found) < n:
             r = 2.08 + 0.4 * normal(3 * n, generator=generator)
-            turn = 2 * math.pi * uniform(3 * n, generator=generator)
-            x = r[:, None] * on_circle(turn)
+            x = r[:, None] * on_circle(2 * math.pi * uniform(3 * n, generator=generator))
             # log of target over envelope, at most 0; a negative radius is refused
             log_accept = (r / 2).clamp_min(0).log() - (r - 2) / 2 + _log_crescents(x[:, 0]) - largest
             accept = uniform(3 * n, generator=generator).log() < log_accept
@@ -254,6 +250,7 @@ class _Ridges(Density):
 
     widths: tuple[float, ...]
     half_length, wall = 4.0, 0.4
+    tails = math.sqrt(2 * math.pi) * wall
 
     def ridges(self, z1: Tensor) -> Tensor:
         """The centres :math:`m_k(z_1)`, shape ``(N, K)``."""
@@ -262,8 +259,7 @@ class _Ridges(Density):
     @property
     def log_normaliser(self) -> float:  # type: ignore[override]
         r""":math:`\log Z`, in closed form."""
-        length = 2 * self.half_length + math.sqrt(2 * math.pi) * self.wall
-        return math.log(length * math.sqrt(2 * math.pi) * sum(self.widths))
+        return math.log((2 * self.half_length + self.tails) * math.sqrt(2 * math.pi) * sum(self.widths))
 
     def _log_unnormalised(self, x: Tensor) -> Tensor:
         z1, z2 = x[:, 0], x[:, 1:]
@@ -272,18 +268,16 @@ class _Ridges(Density):
         return torch.logsumexp(-0.5 * distance**2, 1) - 0.5 * beyond**2
 
     def _sample(self, n: int, generator: torch.Generator | None) -> Tensor:
-        tails = math.sqrt(2 * math.pi) * self.wall
         side = 2 * uniform(n, generator=generator) - 1
         tail = self.half_length + self.wall * normal(n, generator=generator).abs()
-        in_tail = uniform(n, generator=generator) * (2 * self.half_length + tails) < tails
+        in_tail = uniform(n, generator=generator) * (2 * self.half_length + self.tails) < self.tails
         z1 = torch.where(in_tail, side.sign() * tail, self.half_length * side)
         widths = torch.tensor(self.widths, dtype=torch.float64)
         # by inversion, not multinomial, which refuses n = 0
         edges = (widths / widths.sum()).cumsum(0)[:-1]
-        k = torch.bucketize(uniform(n, generator=generator), edges)
-        centre = self.ridges(z1).gather(1, k[:, None])[:, 0]
-        z2 = centre + widths[k] * normal(n, generator=generator)
-        return torch.stack([z1, z2], 1)
+        k = torch.bucketize(uniform(n, 1, generator=generator), edges)
+        z2 = self.ridges(z1).gather(1, k) + widths[k] * normal(n, 1, generator=generator)
+        return torch.cat([z1[:, None], z2], 1)
 
 
 class U2(_Ridges):
@@ -311,8 +305,7 @@ class U2(_Ridges):
     @cached_property
     def entropy(self) -> float:
         r"""The entropy in nats, :math:`\log Z + \tfrac12 \cdot \text{P(in a tail)} + \tfrac12`."""
-        tails = math.sqrt(2 * math.pi) * self.wall
-        return self.log_normaliser + 0.5 * tails / (2 * self.half_length + tails) + 0.5
+        return self.log_normaliser + 0.5 * self.tails / (2 * self.half_length + self.tails) + 0.5
 
 
 class U3(_Ridges):

@@ -65,27 +65,22 @@ def folder(path: str | Path, size: int = 32, split: str = "train") -> tuple[Tens
             f"{beside}, which have none; move those into a sub-folder, or give one sub-folder's path."
         )
     if len(names) < 2 and split != "all":
-        raise ValueError(
-            f'{top} holds one image, {names[0]}, which cannot be split; add more, or take split="all".'
-        )
-    rows = split_rows(len(names), split).tolist()
-    images = torch.empty(len(rows), 3, size, size, dtype=torch.uint8)
-    for i, row in enumerate(rows):
-        images[i] = _read(top / names[row], size)
-    labels = [classes.index(names[row].parts[0]) if classes else 0 for row in rows]
-    return images, torch.tensor(labels)
+        raise ValueError(f'{top} holds a single image, which cannot be split; add more, or take split="all".')
+    chosen = [names[row] for row in split_rows(len(names), split)]
+    images = torch.empty(len(chosen), 3, size, size, dtype=torch.uint8)
+    for image, name in zip(images, chosen, strict=True):
+        image.copy_(_read(top / name, size))
+    return images, torch.tensor([classes.index(name.parts[0]) if classes else 0 for name in chosen])
 
 
 def _names(top: Path) -> list[Path]:
     """The images below a folder, relative to it, sorted alike on every system."""
-    names = [
-        file.relative_to(top) for file in top.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file()
-    ]
+    files = [file for file in top.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file()]
+    names = [file.relative_to(top) for file in files]
     names = [name for name in names if not any(part.startswith(".") for part in name.parts)]
     if not names:
-        raise ValueError(
-            f"{top} holds no images; their names must end in {', '.join(sorted(SUFFIXES))}, in either case."
-        )
+        endings = ", ".join(sorted(SUFFIXES))
+        raise ValueError(f"{top} holds no images; their names must end in {endings}, in either case.")
     return sorted(names, key=lambda name: name.parts)
 
 
@@ -105,9 +100,8 @@ def _read(file: Path, size: int) -> Tensor:
             fitted = square.resize((size, size), Image.Resampling.LANCZOS)
     # a damaged PNG is a SyntaxError to pillow
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"{file} cannot be read as an image ({error}); repair, replace or remove it."
-        ) from error
+        advice = "repair, replace or remove it"
+        raise ValueError(f"{file} cannot be read as an image ({error}); {advice}.") from error
     return torch.from_numpy(np.array(fitted)).permute(2, 0, 1)
 
 

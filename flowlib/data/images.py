@@ -115,11 +115,10 @@ def patches(size: int = 32, split: str = "train") -> tuple[Tensor, Tensor]:
 def _windows(photograph: Tensor, size: int, split: str) -> Tensor:
     """The patches ``(N, 3, size, size)`` of one photograph ``(3, H, W)``, row by row."""
     start, stop = STRIPS[split]
-    strips = photograph.unfold(2, 5 * size, 5 * size)[
-        ..., start * size : stop * size
-    ]  # (3, H, strips, width)
+    # of shape (3, H, strips, width), then (3, rows, strips, columns, size, size)
+    strips = photograph.unfold(2, 5 * size, 5 * size)[..., start * size : stop * size]
     step = max(1, size // 2) if split == "train" else size
-    grid = strips.unfold(1, size, step).unfold(3, size, step)  # (3, rows, strips, columns, size, size)
+    grid = strips.unfold(1, size, step).unfold(3, size, step)
     return grid.permute(1, 2, 3, 0, 4, 5).reshape(-1, 3, size, size)
 
 
@@ -190,9 +189,8 @@ def cifar10(split: str = "train", root: str | Path | None = None) -> tuple[Tenso
     with tarfile.open(_fetch(CIFAR10_URL, "cifar-10-binary.tar.gz", CIFAR10_SHA256, root)) as archive:
         files: list[Any] = [archive.extractfile(f"cifar-10-batches-bin/{name}") for name in names]
         content = bytearray().join(file.read() for file in files)
-    records = torch.frombuffer(content, dtype=torch.uint8).reshape(
-        -1, 1 + 3 * 32 * 32
-    )  # a label, then pixels
+    # each record is a label and its pixels
+    records = torch.frombuffer(content, dtype=torch.uint8).reshape(-1, 1 + 3 * 32 * 32)
     return records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0].long()
 
 
@@ -202,18 +200,14 @@ def _fetch(url: str, name: str, sha256: dict[str, str], root: str | Path | None)
     requests = load_module("requests", "requests", "Downloads take")
     folder = root or os.environ.get("FLOWLIB_DATA") or pooch.os_cache("flowlib")
     store = pooch.create(folder, url, registry=sha256, retry_if_failed=2)
-    downloader = pooch.HTTPDownloader(
-        progressbar=importlib.util.find_spec("tqdm") is not None,
-        headers={"Accept-Encoding": "identity"},
-        hooks={"response": _keep_as_stored},
-    )
+    # the checksum is of the file as it is stored, so nothing may pack or unpack it on the way
+    headers, bar = {"Accept-Encoding": "identity"}, importlib.util.find_spec("tqdm") is not None
+    downloader = pooch.HTTPDownloader(bar, headers=headers, hooks={"response": _keep_as_stored})
     try:
         return Path(store.fetch(name, downloader=downloader))
     except requests.RequestException as error:
-        raise ConnectionError(
-            f"{url}{name} could not be fetched ({error}). Try again later, or put the file into {store.path} "
-            "by hand."
-        ) from error
+        advice = f"Try again later, or put the file into {store.path} by hand."
+        raise ConnectionError(f"{url}{name} could not be fetched ({error}). {advice}") from error
 
 
 def _keep_as_stored(reply: Any, **options: Any) -> None:
@@ -256,6 +250,5 @@ def load_module(name: str, package: str, purpose: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"{purpose} {package}, which is not installed: pip install {package}."
-        ) from error
+        advice = f"which is not installed: pip install {package}."
+        raise ModuleNotFoundError(f"{purpose} {package}, {advice}") from error

@@ -312,7 +312,7 @@ def test_a_bad_folder_is_a_sentence(tmp_path):
     with pytest.raises(ValueError, match=r"holds no images; their names must end in \.bmp"):
         folder(tmp_path)
     save(tmp_path / "one.png")
-    with pytest.raises(ValueError, match=r'holds one image, one\.png, .*add more, or take split="all"'):
+    with pytest.raises(ValueError, match=r'holds a single image, .*add more, or take split="all"'):
         folder(tmp_path)
     save(tmp_path / "class" / "two.png")
     with pytest.raises(ValueError, match=r"images beside them, such as one\.png, .*move those"):
@@ -383,13 +383,11 @@ def test_what_was_held_out_is_not_trained_on():
 
 
 def test_an_unknown_name_lists_the_names():
-    for name in ("imagenet", "Digits", "folder", ""):
+    for name in ("imagenet", "Digits", "folder", "folder:", ""):
         with pytest.raises(
             ValueError, match=rf"no data set '{name}'; choose one of eight_gaussians, .*cifar10, or folder:"
         ):
             load_dataset(name)
-    with pytest.raises(ValueError, match="lacks the path"):
-        load_dataset("folder:")
 
 
 @pytest.mark.parametrize("load", [patches, mnist, cifar10, folder])
