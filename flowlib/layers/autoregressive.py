@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,8 @@ from torch.nn.functional import linear, silu
 
 from flowlib.bijection import Bijection
 from flowlib.nets import Conditioner, _check_widths, _spread, _zero
+
+Entry = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 _BLOCK = 16  # places that are solved together before the rest hears of them
 
@@ -89,6 +92,7 @@ class MADE(Conditioner):
 
     order: Tensor
     place: Tensor
+    layers: Any  # a list of MaskedLinear
 
     def __init__(
         self,
@@ -129,16 +133,11 @@ class MADE(Conditioner):
         h = self.layers[0](x)
         if self.context is not None:
             h = h + self.context(context)
-        for layer in self.layers[1:]:  # type: ignore[index]
+        for layer in self.layers[1:]:
             h = layer(silu(h))
         return h.unflatten(1, (self.outputs, self.d)).movedim(1, 2)
 
-    def solve(
-        self,
-        entry: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
-        z: Tensor,
-        context: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    def solve(self, entry: Entry, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         r"""Solve :math:`x_i = \tau(z_i;\, h_i(x_{<i}))` for all entries, in the work of one pass.
 
         The entries come one after another, but no unit is computed twice. A hidden unit of degree
@@ -184,9 +183,8 @@ class MADE(Conditioner):
 
     def _in_order(self, z: Tensor, context: Tensor | None) -> tuple[list[Tensor], list[Tensor]]:
         """The masked weights with inputs and outputs in order, and what each unit starts from, (units, B)."""
-        layers: list[MaskedLinear] = list(self.layers)  # type: ignore[arg-type]
-        weights = [layer.masked_weight for layer in layers]
-        biases: list[Tensor] = [layer.bias for layer in layers]
+        weights = [layer.masked_weight for layer in self.layers]
+        biases = [layer.bias for layer in self.layers]
         rows = (self.order[:, None] + self.d * torch.arange(self.outputs, device=z.device)).flatten()
         weights[0] = weights[0].index_select(1, self.order)
         weights[-1] = weights[-1].index_select(0, rows)

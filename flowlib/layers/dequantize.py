@@ -73,21 +73,17 @@ class Dequantize(Bijection):
         if not isinstance(levels, int) or levels < 2:
             raise ValueError(f"levels must be a whole number, 2 or more, and came as {levels!r}.")
         self.levels = levels
-        self.h = Compose([])  # from uniform draws to u; the identity
+        self.h: Any = Compose([])  # from uniform draws to u; the identity
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         x = (z * self.levels).floor().clamp(0, self.levels - 1)
-        seen: Any = (x, context)
-        _, log_q = self.h.inverse(self._inside(z * self.levels - x), seen)
+        _, log_q = self.h.inverse(self._inside(z * self.levels - x), (x, context))
         return x, z.shape[1:].numel() * math.log(self.levels) + log_q
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         if _looking(self, x):
             self.check(x)
-        seen: Any = (x, context)
-        eps = torch.finfo(x.dtype).eps
-        u_0 = draws(self, torch.rand, x.shape, x).clamp(eps, 1 - eps)
-        u, minus_log_q = self.h(u_0, seen)
+        u, minus_log_q = self.h(self._inside(draws(self, torch.rand, x.shape, x)), (x, context))
         z = ((x + self._inside(u)) / self.levels).masked_fill(self._wrong(x), math.nan)
         return z, minus_log_q - x.shape[1:].numel() * math.log(self.levels)
 
@@ -95,9 +91,8 @@ class Dequantize(Bijection):
         """Refuse points that hold anything but levels."""
         if (wrong := self._wrong(x)).any():
             raise ValueError(
-                f"{type(self).__name__} takes the whole numbers 0, 1, …, {self.levels - 1}, held as floats, "
-                f"and the points hold {float(x[wrong][0]):g}; give levels=… as many as there are, or leave "
-                "the layer out for continuous data."
+                f"{type(self).__name__} takes the whole numbers 0, 1, …, {self.levels - 1}, and the points "
+                f"hold {x[wrong][0]:g}; give levels=… as many as there are, or leave the layer out."
             )
 
     def _wrong(self, x: Tensor) -> Tensor:
@@ -107,9 +102,8 @@ class Dequantize(Bijection):
         margin = 2 * self.levels * torch.finfo(u.dtype).eps
         if margin > 0.1:
             raise ValueError(
-                f"{type(self).__name__} with {self.levels} levels cannot compute in {u.dtype}, which is too "
-                "coarse to hold a level and its noise together: take points and flow in float32, and let "
-                "the networks alone be coarse, as fit(…, bfloat16=True) does."
+                f"{type(self).__name__} with {self.levels} levels cannot compute in {u.dtype}, too coarse to "
+                "hold a level and its noise: take float32; fit(…, bfloat16=True) is for the networks alone."
             )
         return u.clamp(margin, 1 - margin)
 
@@ -156,8 +150,6 @@ class VariationalDequantize(Dequantize):
     ) -> None:
         super().__init__(levels)
         shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
-        if len(shape) not in (1, 3):
-            raise ValueError(f"event_shape must be (d,) or (C, H, W) and came as {shape}.")
         network, couplings = (MLP if len(shape) == 1 else ConvNet), []
         for k in range(layers):
             mask = alternating_mask(*shape, k % 2) if len(shape) == 1 else checkerboard_mask(shape, k % 2)
@@ -219,8 +211,7 @@ class Logit(Bijection):
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         x = (torch.sigmoid(z) - self.alpha) / (1 - 2 * self.alpha)
-        log_slope = logsigmoid(z) + logsigmoid(-z) - math.log1p(-2 * self.alpha)
-        return x, sum_event(log_slope)
+        return x, sum_event(logsigmoid(z) + logsigmoid(-z) - math.log1p(-2 * self.alpha))
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         y = self.alpha + (1 - 2 * self.alpha) * x
@@ -228,8 +219,7 @@ class Logit(Bijection):
             edge = self.alpha / (1 - 2 * self.alpha)
             raise ValueError(
                 f"Logit({self.alpha:g}) takes points between {-edge:.4g} and {1 + edge:.4g}, and they reach "
-                f"from {float(x.min()):.4g} to {float(x.max()):.4g}; bring them to [0, 1] first, as "
-                "Dequantize does."
+                f"from {x.min():.4g} to {x.max():.4g}; bring them to [0, 1] first, as Dequantize does."
             )
         log_y, log_rest = y.log(), torch.log1p(-y)
         return log_y - log_rest, sum_event(math.log1p(-2 * self.alpha) - log_y - log_rest)

@@ -13,7 +13,6 @@ differential equation can be solved backwards in time.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from types import ModuleType
 
 import torch
 from torch import Tensor, nn
@@ -93,7 +92,7 @@ class Dopri5:
 
     Raises:
         ImportError: if torchdiffeq is not installed.
-        ValueError: if ``tolerance`` or ``max_steps`` is not positive.
+        ValueError: if ``tolerance`` is not between 0 and 1.
         RuntimeError: if the steps become too short or too many. (With the adjoint, a failure on the way
             back is an AssertionError of torchdiffeq from inside ``backward``; the remedies are the same.)
 
@@ -103,10 +102,14 @@ class Dopri5:
     def __init__(self, tolerance: float = 1e-6, adjoint: bool = False, max_steps: int = 1000) -> None:
         if not 0 < tolerance < 1:
             raise ValueError(f"tolerance must lie between 0 and 1, such as 1e-6, and came as {tolerance!r}.")
-        if not isinstance(max_steps, int) or max_steps < 1:
-            raise ValueError(f"max_steps must be a whole number, 1 or more, and came as {max_steps!r}.")
-        _torchdiffeq()  # say now, not in training, that it is missing
+        try:  # say now, not in training, that it is missing
+            import torchdiffeq
+        except ImportError as missing:
+            raise ImportError(
+                "Dopri5 needs the package torchdiffeq: pip install torchdiffeq, or take RungeKutta(steps=…)."
+            ) from missing
         self.tolerance, self.adjoint, self.max_steps = tolerance, adjoint, max_steps
+        self._odeint = torchdiffeq.odeint_adjoint if adjoint else torchdiffeq.odeint
 
     def __call__(
         self, f: Slope, y: Tensor, start: float, end: float, parameters: Iterable[Tensor] = ()
@@ -115,17 +118,11 @@ class Dopri5:
         if not len(y):  # no point to measure a step by
             return y
         times = torch.tensor([start, end], dtype=y.dtype, device=y.device)
-        keywords = {
-            "rtol": self.tolerance,
-            "atol": self.tolerance,
-            "method": "dopri5",
-            "options": {"max_num_steps": self.max_steps},
-        }
+        wanted = {"adjoint_params": tuple(parameters)} if self.adjoint else {}
+        tolerances = {"rtol": self.tolerance, "atol": self.tolerance}
+        limit = {"max_num_steps": self.max_steps}
         try:
-            if self.adjoint:
-                wanted = tuple(parameter for parameter in parameters if parameter.requires_grad)
-                return _torchdiffeq().odeint_adjoint(f, y, times, adjoint_params=wanted, **keywords)[-1]
-            return _torchdiffeq().odeint(f, y, times, **keywords)[-1]
+            return self._odeint(f, y, times, method="dopri5", options=limit, **tolerances, **wanted)[-1]
         except AssertionError as failed:  # how torchdiffeq says that it gave up
             raise RuntimeError(
                 f"{self!r} did not get from t = {start:g} to {end:g}: {failed}. Give a larger tolerance or "
@@ -138,17 +135,6 @@ class Dopri5:
 
     def __repr__(self) -> str:
         return f"Dopri5(tolerance={self.tolerance:g}, adjoint={self.adjoint}, max_steps={self.max_steps})"
-
-
-def _torchdiffeq() -> ModuleType:
-    try:
-        import torchdiffeq
-    except ImportError as missing:
-        raise ImportError(
-            "Dopri5 needs the package torchdiffeq; install it with pip install torchdiffeq, or take "
-            "RungeKutta(steps=…), which needs nothing."
-        ) from missing
-    return torchdiffeq
 
 
 class Velocity(nn.Module):
@@ -250,17 +236,16 @@ def exact_trace(field: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, T
         tensor([6.])
     """
     event = z.shape[1:]
-    basis = torch.eye(event.numel(), dtype=z.dtype, device=z.device).reshape(-1, 1, *event)
-
-    def along(direction: Tensor) -> tuple[Tensor, Tensor]:
-        value, derivative = torch.func.jvp(field, (z,), (direction.expand_as(z),))  # type: ignore[misc]
-        return value, derivative
-
-    value, derivatives = torch.func.vmap(along, out_dims=(None, 0))(basis)  # type: ignore[arg-type]
-    return value, (basis * derivatives).flatten(2).sum((0, 2))
+    basis = torch.eye(event.numel(), dtype=z.dtype, device=z.device).reshape(-1, *event)
+    along = torch.func.vmap(lambda e: _estimate(field, z, e.expand_as(z)), out_dims=(None, 0))  # type: ignore
+    value, terms = along(basis)
+    return value, terms.sum(0)
 
 
-TRACES = ("exact", "gaussian", "rademacher")
+def _estimate(field: Callable[[Tensor], Tensor], z: Tensor, probe: Tensor) -> tuple[Tensor, Tensor]:
+    r"""The value of a field and :math:`\varepsilon^\top A\,\varepsilon` of its Jacobian A, for one probe."""
+    value, derivative = torch.func.jvp(field, (z,), (probe,))  # type: ignore[misc]
+    return value, (probe * derivative).flatten(1).sum(1)
 
 
 class FFJORD(Bijection):
@@ -318,14 +303,11 @@ class FFJORD(Bijection):
     """
 
     def __init__(
-        self,
-        velocity: Callable[..., Tensor],
-        trace: str = "exact",
-        solver: RungeKutta | Dopri5 | None = None,
+        self, velocity: Callable[..., Tensor], trace: str = "exact", solver: RungeKutta | Dopri5 | None = None
     ) -> None:
         super().__init__()
-        if trace not in TRACES:
-            raise ValueError(f"trace must be one of {', '.join(TRACES)} and came as {trace!r}.")
+        if trace not in ("exact", "gaussian", "rademacher"):
+            raise ValueError(f"trace must be one of exact, gaussian, rademacher and came as {trace!r}.")
         self.velocity = velocity
         self.trace = trace
         self.solver = RungeKutta() if solver is None else solver
@@ -360,9 +342,8 @@ class FFJORD(Bijection):
         """
         ends = (1.0, 0.0) if inverse else (0.0, 1.0)
         field = self._velocity_and_trace(points, context)
-        coarse, fine = (
-            self._solve(field, points, *ends, solver) for solver in (self.solver, self.solver.finer())
-        )
+        coarse = self._solve(field, points, *ends, self.solver)
+        fine = self._solve(field, points, *ends, self.solver.finer())
         return (coarse[0] - fine[0]).flatten(1).norm(dim=1), (coarse[1] - fine[1]).abs()
 
     def _solve(
@@ -375,8 +356,7 @@ class FFJORD(Bijection):
             return torch.cat([velocity.flatten(1), trace[:, None]], 1)
 
         state = torch.cat([points.flatten(1), points.new_zeros(points.shape[0], 1)], 1)
-        parameters = self.velocity.parameters() if isinstance(self.velocity, nn.Module) else ()
-        state = solver(slope, state, start, end, parameters)
+        state = solver(slope, state, start, end, self.parameters())
         if values_can_be_read() and not on_the_run(self, points) and not state.isfinite().all():
             raise RuntimeError(
                 f"The solution from t = {start:g} to {end:g} is not finite with {solver!r}: the velocity is "
@@ -387,10 +367,7 @@ class FFJORD(Bijection):
     def _velocity_and_trace(self, points: Tensor, context: Tensor | None) -> Field:
         r"""The function from (z, t) to the velocity and the trace of :math:`\partial v/\partial z`."""
         if getattr(self.solver, "adjoint", False) and context is not None and context.requires_grad:
-            raise ValueError(
-                "The adjoint gives no gradient to the context, and the context needs one; "
-                "use Dopri5(adjoint=False), or context.detach()."
-            )
+            raise ValueError("The adjoint gives no gradient to the context; take adjoint=False or detach it.")
         if self.trace == "exact" and hasattr(self.velocity, "with_trace"):
             return self.velocity.with_trace(context)
         if self.trace == "exact":
@@ -398,13 +375,7 @@ class FFJORD(Bijection):
         probe = draws(self, torch.randn, points.shape, points)
         if self.trace == "rademacher":
             probe = probe.sign()
-
-        def estimated(z: Tensor, t: float | Tensor) -> tuple[Tensor, Tensor]:
-            field = lambda z: self.velocity(z, t, context)  # noqa: E731
-            velocity, derivative = torch.func.jvp(field, (z,), (probe,))  # type: ignore[misc]
-            return velocity, (probe * derivative).flatten(1).sum(1)
-
-        return estimated
+        return lambda z, t: _estimate(lambda z: self.velocity(z, t, context), z, probe)
 
 
 __all__ = ["FFJORD", "Dopri5", "RungeKutta", "Velocity", "exact_trace"]

@@ -127,9 +127,8 @@ def _search(y: Tensor, logits: Tensor, mean: Tensor, log_scale: Tensor) -> Tenso
             break
     if looking and bool(searching.any()):
         raise RuntimeError(
-            f"The root of the logistic mixture was not found in {_STEPS} steps for {int(searching.sum())} of "
-            f"{searching.numel()} points; log-scales reach down to {log_scale.min():.3g}, |y| up to "
-            f"{y.abs().max():.3g}. Use float64, or bound the log-scales."
+            f"The root was not found for {searching.sum()} of {searching.numel()} points; |y| is up to "
+            f"{y.abs().max():.3g}, log-scales down to {log_scale.min():.3g}. Use float64, or smaller scales."
         )
     return torch.where(searching | residual.isnan(), torch.nan, x)
 
@@ -236,12 +235,8 @@ class MixtureCoupling(_Coupling):
         each = numbers.unflatten(1, (self.outputs, -1)).movedim(1, 0)
         scale, shift, logits, mean, log_scale = each.split([1, 1, *[self.components] * 3])
         factors = self.factors.reshape(-1, *[1] * (mean.dim() - 1))
-        mixture = (
-            torch.log_softmax(logits, 0),
-            _soft(factors * mean, self.reach),
-            _soft(log_scale, self.bound),
-        )
-        return _soft(scale[0], self.bound), shift[0], mixture
+        mean, log_scale = _soft(factors * mean, self.reach), _soft(log_scale, self.bound)
+        return _soft(scale[0], self.bound), shift[0], (torch.log_softmax(logits, 0), mean, log_scale)
 
 
 def _soft(raw: Tensor, bound: float) -> Tensor:

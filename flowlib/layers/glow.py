@@ -49,12 +49,10 @@ class Convolution1x1(Bijection):
         self.weight = nn.Parameter(_random_orthogonal(channels).to(torch.get_default_dtype()))
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        log_det = -_pixels(z) * torch.linalg.slogdet(self.weight)[1]
-        return _mix(torch.linalg.inv(self.weight), z), log_det.expand(z.shape[0])
+        return _mix(torch.linalg.inv(self.weight), -torch.linalg.slogdet(self.weight)[1], z)
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        log_det = _pixels(x) * torch.linalg.slogdet(self.weight)[1]
-        return _mix(self.weight, x), log_det.expand(x.shape[0])
+        return _mix(self.weight, torch.linalg.slogdet(self.weight)[1], x)
 
 
 class ConvolutionLU(Bijection):
@@ -85,14 +83,12 @@ class ConvolutionLU(Bijection):
 
     permutation: Tensor
     sign: Tensor
-    identity: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         P, L, U = (t.to(torch.get_default_dtype()) for t in torch.linalg.lu(_random_orthogonal(channels)))
         self.register_buffer("permutation", P)
         self.register_buffer("sign", U.diagonal().sign())
-        self.register_buffer("identity", torch.eye(channels), persistent=False)
         self.lower = nn.Parameter(L.tril(-1))
         self.upper = nn.Parameter(U.triu(1))
         self.log_diagonal = nn.Parameter(U.diagonal().abs().log())
@@ -100,7 +96,7 @@ class ConvolutionLU(Bijection):
     @property
     def L(self) -> Tensor:
         """The lower triangle, with ones on its diagonal."""
-        return self.lower.tril(-1) + self.identity
+        return self.lower.tril(-1) + torch.diag(torch.ones_like(self.sign))
 
     @property
     def U(self) -> Tensor:
@@ -115,10 +111,10 @@ class ConvolutionLU(Bijection):
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         half = torch.linalg.solve_triangular(self.L, self.permutation.T, upper=False, unitriangular=True)
         inverse = torch.linalg.solve_triangular(self.U, half, upper=True)
-        return _mix(inverse, z), (-_pixels(z) * self.log_diagonal.sum()).expand(z.shape[0])
+        return _mix(inverse, -self.log_diagonal.sum(), z)
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return _mix(self.weight, x), (_pixels(x) * self.log_diagonal.sum()).expand(x.shape[0])
+        return _mix(self.weight, self.log_diagonal.sum(), x)
 
 
 def _random_orthogonal(channels: int) -> Tensor:
@@ -127,18 +123,15 @@ def _random_orthogonal(channels: int) -> Tensor:
     return Q * R.diagonal().sign()  # QR alone prefers some directions: its signs are a convention
 
 
-def _pixels(points: Tensor) -> int:
-    return points.shape[2:].numel()
-
-
-def _mix(matrix: Tensor, points: Tensor) -> Tensor:
-    """Multiply the channels at every pixel by a matrix.
+def _mix(matrix: Tensor, log_det: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Multiply the channels at every pixel by a matrix of this log-determinant.
 
     As a product of matrices: the convolution of 1×1 that it is would pass the points through TF32, with ten
     bits of mantissa, which is how a GPU computes convolutions unless told otherwise.
     """
     columns = points.unsqueeze(-1).flatten(2)  # (B, C, pixels), also of vectors
-    return (matrix.expand(points.shape[0], -1, -1) @ columns).view(points.shape)
+    mixed = (matrix.expand(points.shape[0], -1, -1) @ columns).view(points.shape)
+    return mixed, (columns.shape[2] * log_det).expand(points.shape[0])
 
 
 class ActNorm(Bijection):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -68,9 +68,7 @@ def _search(y: Tensor, m: Tensor) -> Tensor:
     """The root's value, NaN where it was not found."""
     looking = values_can_be_read()
     if looking and bool((m <= -1).any()):
-        raise ValueError(
-            f"m must be greater than -1 for a unique root; the smallest is {float(m.min()):.6g}."
-        )
+        raise ValueError(f"m must be greater than -1 for a unique root; the smallest is {m.min():.6g}.")
     target = y.abs()
     bounds = target - m, target / (1 + m)
     s = torch.where(m > 0, torch.maximum(*bounds), torch.minimum(*bounds))
@@ -86,9 +84,8 @@ def _search(y: Tensor, m: Tensor) -> Tensor:
             break
     if looking and bool(failed.any()):
         raise RuntimeError(
-            f"The scalar root s + m tanh(s) = y was not found in {_STEPS} steps for "
-            f"{int(failed.sum())} of {failed.numel()} points; |m| is up to {m.abs().max():.3g}, "
-            f"|y| up to {target.max():.3g}. Use float64 or smaller parameters."
+            f"The root of s + m tanh(s) = y was not found for {failed.sum()} of {failed.numel()} points; |m| "
+            f"is up to {m.abs().max():.3g}, |y| up to {target.max():.3g}. Use float64 or smaller parameters."
         )
     return torch.copysign(torch.where(failed, torch.nan, s), y)
 
@@ -135,10 +132,6 @@ class Planar(Bijection):
     Reference: Rezende and Mohamed, *Variational Inference with Normalizing Flows*, ICML 2015.
     """
 
-    w: Tensor
-    u: Tensor
-    b: Tensor
-
     def __init__(self, d: int, context_features: int = 0) -> None:
         super().__init__()
         self.w = nn.Parameter(torch.randn(d) / math.sqrt(d))
@@ -158,15 +151,12 @@ class Planar(Bijection):
         m = (u_hat @ w).item()
         if not m > MARGIN - 1:
             raise ValueError(
-                f"u_hat · w is {m:.6g}; to be invertible, a planar layer with tanh needs more "
-                f"than -1, and this one keeps it above {MARGIN - 1:g}. Turn u_hat or shorten it."
+                f"u_hat · w is {m:.6g}; to be invertible it must exceed {MARGIN - 1:g}: turn u_hat."
             )
         a = m + math.log1p((1 - _KEPT) / _KEPT * -math.expm1(-m))  # the inverse of m(a)
+        u = u_hat + (a - m) * w / (w @ w).clamp_min(torch.finfo(w.dtype).tiny)
         layer = cls(len(w)).to(w)
-        with torch.no_grad():
-            layer.w.copy_(w)
-            layer.u.copy_(u_hat + (a - m) * w / (w @ w).clamp_min(torch.finfo(w.dtype).tiny))
-            layer.b.copy_(torch.as_tensor(b, dtype=w.dtype))
+        layer.load_state_dict({"w": w, "u": u, "b": torch.as_tensor(b, dtype=w.dtype)})
         return layer
 
     @property
@@ -271,11 +261,10 @@ class _Row(Planar):
 
     def __init__(self, w: Tensor, u: Tensor, b: Tensor) -> None:
         Bijection.__init__(self)
-        self.w, self.u, self.b, self.context = w, u, b, None
+        self.w, self.u, self.b, self.context = w, u, b, None  # type: ignore[assignment]
 
 
-@dataclass
-class FixedPointReport:
+class FixedPointReport(NamedTuple):
     r"""What :func:`fixed_point_inverse` did.
 
     Attributes:

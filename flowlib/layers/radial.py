@@ -82,9 +82,8 @@ class Radial(Bijection):
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         z0, alpha, gamma = self.effective(context)
-        r = _norm(z - z0)
-        stretch = (r + gamma) / (r + alpha)
-        return z0 + stretch.unsqueeze(-1) * (z - z0), self._log_det(r, alpha, gamma)
+        stretch, log_det = self._stretch(_norm(z - z0), alpha, gamma)
+        return z0 + stretch * (z - z0), log_det
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         z0, alpha, gamma = self.effective(context)
@@ -93,13 +92,14 @@ class Radial(Bijection):
         p, product = (gamma - rho) / unit, (alpha / unit) * (rho / unit)
         q = (p.abs() + torch.sqrt(p * p + 4 * product)) / 2  # no cancellation, and never 0
         r = unit * torch.where(p > 0, product / q, q)
-        shrink = (r + alpha) / (r + gamma)
-        return z0 + shrink.unsqueeze(-1) * (x - z0), -self._log_det(r, alpha, gamma)
+        stretch, log_det = self._stretch(r, alpha, gamma)
+        return z0 + (x - z0) / stretch, -log_det
 
-    def _log_det(self, r: Tensor, alpha: Tensor, gamma: Tensor) -> Tensor:
+    def _stretch(self, r: Tensor, alpha: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
+        """The factor of each distance r from the centre, as a column, and the log-determinant."""
         across = (r + gamma) / (r + alpha)  # in d - 1 directions on the sphere
         along = (alpha * across + r) / (r + alpha)
-        return (len(self.z0) - 1) * torch.log(across) + torch.log(along)
+        return across.unsqueeze(-1), (len(self.z0) - 1) * torch.log(across) + torch.log(along)
 
 
 def _norm(v: Tensor) -> Tensor:

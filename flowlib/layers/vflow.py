@@ -46,7 +46,7 @@ class Augment(Bijection):
         context_features: length of the context that they see beside :math:`x`; 0 for none.
 
     Raises:
-        ValueError: if a size does not fit, or ``layers`` is above 1 where ``extra`` is 1.
+        ValueError: if a size is no positive whole number, or ``layers`` is above 1 where ``extra`` is 1.
 
     Example:
         >>> import torch
@@ -71,15 +71,8 @@ class Augment(Bijection):
     ) -> None:
         super().__init__()
         shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
-        if len(shape) not in (1, 3):
-            raise ValueError(f"event_shape must be (d,) or (C, H, W) and came as {shape}.")
-        if not isinstance(extra, int) or extra < 1:
-            raise ValueError(f"extra must be a whole number of entries, 1 or more, and came as {extra!r}.")
         if layers < 0 or (layers > 1 and extra == 1):
-            raise ValueError(
-                f"layers={layers} does not fit extra={extra}: take layers=0 for a standard normal or 1 for a "
-                "Gaussian given x; more need at least two extra entries, to move one by the other."
-            )
+            raise ValueError(f"layers={layers} does not fit extra={extra}; more than 1 need extra=2 or more.")
         self.event_shape = torch.Size(shape)
         self.context_features = context_features
         self.noise = StandardNormal((extra, *shape[1:]))

@@ -11,7 +11,6 @@ orthonormal, so it costs no log-determinant, and the density becomes one factor 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from flowlib.bases import StandardNormal
 from flowlib.bijection import Bijection, Compose, Inverse
 from flowlib.flow import Flow
-from flowlib.layers.coupling import AffineCoupling, channel_mask, checkerboard_mask, conditioner_sizes
+from flowlib.layers.coupling import AffineCoupling, Scale, channel_mask, checkerboard_mask, conditioner_sizes
 from flowlib.layers.multiscale import OnChannels, Squeeze
 from flowlib.nets import ConvNet
 
@@ -86,9 +85,6 @@ class WaveletFlow(Flow):
         hidden: channels of each conditioner's residual blocks.
         context_features: length of the vector that conditions each image; 0 for none.
 
-    Raises:
-        ValueError: if ``event_shape`` is no image, or cannot be halved so often.
-
     Example:
         >>> import torch
         >>> flow = WaveletFlow((1, 8, 8), scales=2, hidden=(8,))
@@ -108,29 +104,21 @@ class WaveletFlow(Flow):
         hidden: Sequence[int] = (32,),
         context_features: int = 0,
     ) -> None:
-        shape = tuple(event_shape) if isinstance(event_shape, Sequence) else (event_shape,)
-        if not isinstance(scales, int) or scales < 1:
-            raise ValueError(f"scales must be a whole number, 1 or more, and came as {scales!r}.")
-        if len(shape) != 3 or shape[1] % 2**scales or shape[2] % 2**scales:
-            raise ValueError(
-                f"WaveletFlow with scales={scales} takes images, event_shape=(C, H, W) with H and W "
-                f"multiples of {2**scales}, and event_shape came as {shape}."
-            )
-        channels, height, width = shape
+        channels, height, width = event_shape
         self.shapes = [(channels, height >> k, width >> k) for k in range(scales, -1, -1)]
 
         def couplings(masks: Iterable[Tensor]) -> list[Bijection]:
             sizes = ((mask, conditioner_sizes(mask, 2)) for mask in masks)
             return [AffineCoupling(mask, ConvNet(*n, hidden, context_features)) for mask, n in sizes]
 
-        stack = [
-            *couplings(_of_the_coarsest(self.shapes[0], layers)),
-            _Affine(self.shapes[0], context_features),
-        ]
+        coarsest = couplings(_of_the_coarsest(self.shapes[0], layers))
+        stack = [*coarsest, _Affine(self.shapes[0], context_features)]
+        self._own = [stack]  # the layers of each scale
         for _ in range(scales):
-            details = couplings(_of_details(channels, layers))
-            stack = [Haar(), OnChannels(Compose(stack), channels), *details, Inverse(Haar())]
-        super().__init__(Compose(stack), StandardNormal(shape), context_features)
+            details = [*couplings(_of_details(channels, layers)), Inverse(Haar())]
+            self._own.append([Haar(), *details])
+            stack = [Haar(), OnChannels(Compose(stack), channels), *details]
+        super().__init__(stack, StandardNormal(event_shape), context_features)
 
     def scale(self, i: int) -> Flow:
         r"""Scale ``i`` as a flow of the images :math:`a_i`, with this flow's own layers.
@@ -139,14 +127,8 @@ class WaveletFlow(Flow):
         gradient is that of the details alone. Move this flow, not the scale, to another device or dtype.
         """
         self._check_scale(i)
-        bijection: Any = self.bijection
-        for _ in range(len(self.shapes) - 1 - i):
-            bijection = bijection.layers[1].bijection
-        layers = list(bijection)
-        if i:
-            del layers[1]  # the coarser scales
         base = StandardNormal(self.shapes[i]).to(self.base.anchor)
-        return Flow(Compose(layers), base, self.context_features)
+        return Flow(self._own[i], base, self.context_features)
 
     def coarse(self, x: Tensor, i: int) -> Tensor:
         r"""The image :math:`a_i` of ``x``: s times its means over blocks of s × s, :math:`s = 2^{n-i}`."""
@@ -177,15 +159,11 @@ class WaveletFlow(Flow):
             context: one row for each image.
             generator: a CPU generator.
         """
-        sizes, size = [shape[1:] for shape in self.shapes], tuple(coarse.shape[2:])
-        if size not in sizes:
-            raise ValueError(
-                f"coarse has shape {tuple(coarse.shape)}; its last two sizes must be those of a scale, "
-                f"one of {sizes}."
-            )
-        start = sizes.index(size)
-        self.scale(start)._check_points(coarse, "coarse")
-        for i in range(start + 1, len(sizes)):
+        shape = tuple(coarse.shape[1:])
+        if shape not in self.shapes:
+            raise ValueError(f"coarse holds images of shape {shape}; a scale has one of {self.shapes}.")
+        self._check_points(coarse, "coarse", shape)
+        for i in range(self.shapes.index(shape) + 1, len(self.shapes)):
             flow, haar = self.scale(i), Haar()
             noise = haar(flow.base.sample(coarse.shape[0], generator))[0][:, self.event_shape[0] :]
             coarse = flow.decode(haar.inverse(torch.cat([coarse, noise], 1))[0], context)
@@ -212,27 +190,23 @@ def _of_the_coarsest(shape: tuple[int, int, int], layers: int) -> list[Tensor]:
     return [mask(shape, k % 2) for k in range(layers)]
 
 
-class _Affine(Bijection):
+class _Affine(Scale):
     r"""Every entry's own scale and shift, :math:`x = \mu + W c + e^{s} \odot z` with the context c."""
 
     def __init__(self, shape: tuple[int, ...], context_features: int) -> None:
-        super().__init__()
+        super().__init__(shape)
         self.shift = nn.Parameter(torch.zeros(shape))
-        self.log_scale = nn.Parameter(torch.zeros(shape))
         self.weight = nn.Parameter(torch.zeros(context_features, *shape)) if context_features else None
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        x = torch.addcmul(self._shift(context), z, self.log_scale.exp())
-        return x, self.log_scale.sum().expand(z.shape[0])
+        x, log_det = super().forward(z)
+        return x + self._shift(context), log_det
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        z = (x - self._shift(context)) * torch.exp(-self.log_scale)
-        return z, -self.log_scale.sum().expand(x.shape[0])
+        return super().inverse(x - self._shift(context))
 
     def _shift(self, context: Tensor | None) -> Tensor:
-        if self.weight is None or context is None:
-            return self.shift
-        return self.shift + torch.tensordot(context, self.weight, 1)
+        return self.shift if self.weight is None else self.shift + torch.tensordot(context, self.weight, 1)
 
 
 __all__ = ["Haar", "WaveletFlow"]

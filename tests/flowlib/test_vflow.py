@@ -288,10 +288,8 @@ def test_bad_sizes_are_refused_with_a_sentence():
         VFlow(realnvp((3,)), Augment(2, 2))
     with pytest.raises(ValueError, match="augment takes context_features=3 and joint 1; give both the same"):
         VFlow(realnvp((3,), context_features=1), Augment(2, 1, context_features=3))
-    with pytest.raises(ValueError, match=r"event_shape must be \(d,\) or \(C, H, W\)"):
-        Augment((2, 2), 1)
     for extra in (0, 1.5):
-        with pytest.raises(ValueError, match="extra must be a whole number of entries, 1 or more"):
+        with pytest.raises(ValueError, match="must hold positive whole numbers"):
             Augment(2, extra)
     for layers in (-1, 2):
         with pytest.raises(ValueError, match=f"layers={layers} does not fit extra=1"):

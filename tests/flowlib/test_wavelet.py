@@ -222,12 +222,9 @@ def test_refined_details_follow_their_density():
 
 
 def test_bad_sizes_are_refused_with_a_sentence():
-    for shape in ((1, 6, 8), (1, 8, 6), (8, 8), (8,)):
-        with pytest.raises(ValueError, match=r"multiples of 4, and event_shape came as"):
-            WaveletFlow(shape, scales=2)
-    for scales in (0, 1.5):
-        with pytest.raises(ValueError, match="scales must be a whole number, 1 or more"):
-            WaveletFlow(EVENT, scales)
+    for shape in ((1, 6, 8), (1, 8, 6)):
+        with pytest.raises(ValueError, match=r"that are multiples of 4; it came as"):
+            wavelet(shape, scales=2)
     flow, x = pyramid(), torch.randn(2, *EVENT)
     for i in (-1, 4, 1.0):
         for call in (flow.scale, lambda i: flow.coarse(x, i), lambda i: flow.scale_log_prob(x, i)):
@@ -237,18 +234,19 @@ def test_bad_sizes_are_refused_with_a_sentence():
 
 def test_bad_coarse_images_are_refused_with_a_sentence():
     flow = pyramid()
-    with pytest.raises(ValueError, match=r"must be those of a scale, one of \[\(1, 1\), \(2, 2\), \(4, 4\)"):
-        flow.refine(torch.zeros(1, 2, 3, 3))
-    with pytest.raises(ValueError, match=r"coarse has shape \(1, 5, 2, 2\)"):
-        flow.refine(torch.zeros(1, 5, 2, 2))
+    for shape in ((2, 3, 3), (5, 2, 2)):
+        with pytest.raises(
+            ValueError, match=r"coarse holds images of shape .*; a scale has one of \[\(2, 1, 1\)"
+        ):
+            flow.refine(torch.zeros(1, *shape))
     with pytest.raises(ValueError, match="coarse holds NaN or infinity"):
         flow.refine(torch.full((1, 2, 2, 2), math.nan))
-    with pytest.raises(TypeError, match=r"coarse is torch\.float32 on cpu and the flow is torch\.float64"):
+    with pytest.raises(TypeError, match=r"coarse is torch\.float32 and the flow is torch\.float64"):
         flow.refine(torch.zeros(1, 2, 2, 2).float())
 
 
 def test_the_row_takes_a_standard_normal_and_no_other_base():
     base = StandardNormal((1, 4, 4))
     assert wavelet(base=base).base is base
-    with pytest.raises(ValueError, match=r"needs a standard normal base, .* came as UniformBox"):
+    with pytest.raises(ValueError, match=r"needs a base of the class StandardNormal, .* came as UniformBox"):
         wavelet(base=UniformBox((1, 4, 4)))
