@@ -62,29 +62,14 @@ UNWRITTEN_14 = "lecture 14 is not written yet"
 UNWRITTEN_11 = "lecture 11 is not written yet"
 UNWRITTEN_12 = "lecture 12 is not written yet"
 UNWRITTEN_13 = "lecture 13 is not written yet"
-ONE_BY_ONE = "lecture 6 composes its planar layers one by one"
 NO_LECTURE = "the lectures' models take points in the shape they have"
 
 FAULTS = [
     Fault("layers/planar.py Planar.forward", ", torch.log1p(", ", -torch.log1p(", "planar layers", "06"),
     Fault("layers/planar.py Planar.inverse", ", -torch.log1p(", ", torch.log1p(", "planar layers", "06"),
     Fault("layers/planar.py Planar.forward", "log1p(m *", "log1p(-m *", "planar layers", "06"),
-    Fault(
-        "layers/planar.py PlanarStack.forward",
-        ", torch.log1p(",
-        ", -torch.log1p(",
-        "planar",
-        None,
-        ONE_BY_ONE,
-    ),
-    Fault(
-        "layers/planar.py PlanarStack.inverse",
-        ", -torch.log1p(",
-        ", torch.log1p(",
-        "planar",
-        None,
-        ONE_BY_ONE,
-    ),
+    Fault("layers/planar.py PlanarStack.forward", ", torch.log1p(", ", -torch.log1p(", "planar", "06"),
+    Fault("layers/planar.py PlanarStack.inverse", ", -torch.log1p(", ", torch.log1p(", "planar", "06"),
     Fault("layers/radial.py Radial.forward", ", log_det\n", ", -log_det\n", "radial", "06"),
     Fault("layers/radial.py Radial.inverse", ", -log_det", ", log_det", "radial", "06"),
     Fault("layers/radial.py Radial._stretch", "+ torch.log(along)", "- torch.log(along)", "radial", "06"),
