@@ -23,7 +23,6 @@ from flowlib.train import report
 from flowlib.train.report import History, in_training
 
 DECISIVE = ("steps", "batch_size", "lr", "seed", "clip", "ema", "patience", "validate_every")
-COUNTS = ("accumulate", "checkpoint_every", "samples_every")
 ADVICE = "The parameters are those from before this step: try a smaller lr or clip."
 
 
@@ -132,7 +131,8 @@ def fit(
     # --- the door: behind it, nothing looks at the values of points again
     given = locals()
     settings: dict[str, Any] = {name: given[name] for name in DECISIVE}
-    check_numbers(**{name: given[name] for name in (*DECISIVE, *COUNTS) if name != "seed"})
+    counts = {"accumulate": accumulate, "checkpoint_every": checkpoint_every, "samples_every": samples_every}
+    check_numbers(**counts, **{name: given[name] for name in DECISIVE if name != "seed"})
     if patience is not None and validation is None:
         raise ValueError("patience needs validation=…, the held-out points.")
     if hasattr(data, "sample") and context is not None:
@@ -158,10 +158,10 @@ def fit(
 
         Path(samples).mkdir(exist_ok=True)
     optimiser = torch.optim.Adam([p for p in flow.parameters() if p.requires_grad], lr=lr, fused=True)
-    record, best, step, finished = History(), None, 0, False
+    record, start = History(), time.perf_counter()
+    best, step, finished, stop = None, 0, False, False
     average = None if ema is None else AveragedModel(flow, multi_avg_fn=get_ema_multi_avg_fn(ema))
     in_use: Any = flow if average is None else average.module  # by validation, by pictures, at the end
-    start = time.perf_counter()
     with disk.alone(checkpoint=checkpoint, history=history), in_training(flow, record, bfloat16):
         saved: dict[str, Any] = {"flow": {name: tensor.cpu() for name, tensor in flow.state_dict().items()}}
         if checkpoint is not None and Path(checkpoint).exists():
@@ -183,7 +183,7 @@ def fit(
         mine = slice(rank * batch_size // ranks, (rank + 1) * batch_size // ranks)
         batches = _batches(flow, data, context, batch_size, seed, step, mine, accumulate)
 
-        while not finished:
+        while not (finished or stop):
             batch = next(batches)
             seed_layers(flow, stream(seed, step, 1 + rank))
             optimiser.param_groups[0]["lr"] = 0.5 * lr * (1 + math.cos(math.pi * step / steps))
@@ -220,12 +220,9 @@ def fit(
             if samples is not None and (finished or stop or step % samples_every == 0):
                 with disk.softly(step):
                     rows = context if validation_context is None else validation_context
-                    path = Path(samples) / f"step_{step:06d}.png"
-                    report.picture(in_use, path, rows, f"after {step} steps")
+                    report.picture(in_use, Path(samples) / f"step_{step:06d}.png", rows, f"step {step}")
             if not flow.training:  # after a look
                 flow.train()
-            if stop:
-                break
     record.interrupted = not finished
     if best is not None or average is not None:
         flow.load_state_dict(best or in_use.state_dict())
@@ -285,7 +282,7 @@ def descend(
     record.loss.append(value)
     record.lr.append(optimiser.param_groups[0]["lr"])
     record.grad_norm.append(length)
-    return stop
+    return stop or (ranks == 1 and record.interrupted)  # Ctrl-C may have come during the update
 
 
 def _look_at(flow: Flow, points: Any, context: Tensor | None, name: str) -> None:
@@ -312,8 +309,8 @@ def _batches(
                 order = torch.randperm(len(data), generator=generator)
             part = order[place * size : (place + 1) * size][mine]
             x, rows = data[part], None if context is None else context[part]
-        of_pieces = [None] * pieces if rows is None else rows.to(here).chunk(pieces)
-        yield list(zip(x.to(here).chunk(pieces), of_pieces, strict=False))
+        conditions = [None] * pieces if rows is None else rows.to(here).chunk(pieces)
+        yield list(zip(x.to(here).chunk(pieces), conditions, strict=False))
 
 
 def _from_first(value: Any, ranks: int) -> Any:

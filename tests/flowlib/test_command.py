@@ -75,6 +75,15 @@ def test_the_recipes_suit_points_and_images(name):
     assert training["steps"] == 20_000
 
 
+def test_planar_layers_keep_their_parameters_as_a_flow_for_images():
+    digits = load_dataset("digits")
+    flow = flow_for(digits, "planar", layers=3)
+    assert sum(p.numel() for p in flow.parameters()) == 3 * (64 + 64 + 1)
+    before = [p.detach().clone() for p in flow.parameters()]
+    fit(flow, digits.train[:32].float(), steps=2, batch_size=16, progress=False)
+    assert not any(torch.equal(p, old) for p, old in zip(flow.parameters(), before, strict=True))
+
+
 # --- what it refuses ----------------------------------------------------------------------
 
 
@@ -191,7 +200,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_run_ends_as_if_undisturbed(tmp_path, c
     assert "Run the same command again to go on from where it stands" in capsys.readouterr().err
     assert len(losses(tmp_path / "cut")) == 4
     result = run(tmp_path / "cut", *DIGITS)
-    assert f"from step 4 in {tmp_path / 'cut' / 'checkpoint.pt'}" in capsys.readouterr().err
+    assert f"from step 4, in {tmp_path / 'cut'}" in capsys.readouterr().err
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
     assert result["test_nats"] == expected["test_nats"]
 

@@ -256,7 +256,7 @@ def test_an_early_stop_is_a_finish(tmp_path):
 @pytest.mark.parametrize("kept", ["last", "average", "best"])
 def test_parameters_come_back_as_fit_left_them(tmp_path, kept):
     flow, path = plain(), tmp_path / "run.pt"
-    extra = {"last": {}, "average": {"ema": 0.9}, "best": {"validation": -INTEGERS, "validate_every": 1}}
+    extra = {"last": {}, "average": {"ema": 0.9}, "best": {"validation": INTEGERS / 10, "validate_every": 1}}
     fit(flow, INTEGERS, steps=6, lr=0.1, checkpoint=path, **extra[kept], **QUIET)
     loaded = load_parameters(plain().train(), path)
     assert not loaded.training
