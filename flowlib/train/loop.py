@@ -297,7 +297,6 @@ def _batches(
     flow: Flow, data: Any, context: Tensor | None, size: int, seed: int, start: int, mine: slice, pieces: int
 ) -> Iterator[list[tuple[Tensor, Tensor | None]]]:
     """From step ``start`` on, this process's part of each batch, in pieces."""
-    here = flow.base.anchor
     for step in count(start):
         if hasattr(data, "sample"):
             generator = torch.Generator().manual_seed(stream(seed, step))
@@ -309,8 +308,8 @@ def _batches(
                 order = torch.randperm(len(data), generator=generator)
             part = order[place * size : (place + 1) * size][mine]
             x, rows = data[part], None if context is None else context[part]
-        conditions = [None] * pieces if rows is None else rows.to(here).chunk(pieces)
-        yield list(zip(x.to(here).chunk(pieces), conditions, strict=False))
+        conditions = [None] * pieces if rows is None else rows.to(flow.base.anchor).chunk(pieces)
+        yield list(zip(x.to(flow.base.anchor).chunk(pieces), conditions, strict=False))
 
 
 def _from_first(value: Any, ranks: int) -> Any:

@@ -211,7 +211,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_run_ends_as_if_undisturbed(tmp_path, c
     assert main([*DIGITS, "--lr", "0.5", "--out", str(tmp_path / "cut")]) == 2
     error = capsys.readouterr().err
     assert "lr was 0.001 and is 0.5" in error
-    assert "give another --out" in error
+    assert "another --out" in error
 
 
 def test_ctrl_c_outside_the_training_says_so_too(tmp_path, capsys, monkeypatch):
