@@ -101,9 +101,8 @@ def measure(row: Row, device: str = "cpu", steps: int | None = None) -> dict[str
     torch.set_num_threads(1)
     data = digits(row.flat)
     settings = recipe(row.model, data)[1] | ({} if steps is None else {"steps": steps})
-    held = len(data.train) // 10
-    order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
-    images, held_out = data.train[order[held:].sort().values].float(), data.train[order[:held]].float()
+    data = data.hold_out(len(data.train) // 10)
+    held_out: Any = data.validation
 
     scaling.warm_up(torch.device(device))
     memory = Memory(torch.device(device))
@@ -115,10 +114,10 @@ def measure(row: Row, device: str = "cpu", steps: int | None = None) -> dict[str
     flow.register_forward_pre_hook(lambda *_: ticks.append(clock()))
     history = fit(
         flow,
-        images,
+        data.train.float(),
         **settings,
         device=device,
-        validation=held_out,
+        validation=held_out.float(),
         validate_every=max(1, settings["steps"] // LOOKS),
         progress=False,
     )

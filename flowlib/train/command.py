@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import json
 import os
 import re
 import sys
@@ -30,32 +31,29 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor, distributed
 from torch.nn.functional import one_hot
 
 from flowlib.data import DATASETS, load_dataset
+from flowlib.layers.dequantize import bits_per_dim
 from flowlib.models import MODELS
-from flowlib.train.checkpoint import CheckpointError, load_checkpoint
+from flowlib.train.checkpoint import load_checkpoint, replacing
 from flowlib.train.flow_for import flow_for, recipe, sizes_of
 from flowlib.train.loop import fit
-from flowlib.train.report import mean_nats, write_result
+from flowlib.train.report import mean_nats, picture
 
 #: the keywords of the models that are options; ffjord's steps would be taken for those of the training
 SIZES = {name: default for model in MODELS for name, default in sizes_of(model).items()}
 SIZES = {name: default for name, default in SIZES.items() if name not in ("mix", "steps")}
-#: the arguments of fit that are options, and those of them whose default here is another
-OF_FIT = {
-    name: argument
-    for name, argument in inspect.signature(fit).parameters.items()
-    if name.removesuffix("_context") not in ("flow", "data", "context", "validation", "clip", "progress")
-    if name not in ("checkpoint", "samples", "history")
-}
+#: arguments of fit that are no options, and options whose default here is another
+NO_OPTIONS = {"given", "context", "validation", "validation_context", "clip", "progress"}
+NO_OPTIONS |= {"checkpoint", "samples", "history"}
 OTHERWISE = {
-    **dict.fromkeys(("steps", "batch_size", "lr"), "what suits the data"),
-    "ema": "0 for none",
+    **dict.fromkeys(("steps", "batch_size", "lr", *SIZES), "what suits the data"),
+    "ema": "what suits the data; 0 for none",
     "device": "cuda if there is one",
     "validate_every": "20 looks at a tenth of the training points in the run; 0 for none",
     "samples_every": "10 pictures in the run; 0 for none",
@@ -93,8 +91,6 @@ def run(
         heads: attentions side by side, in flowpp on images.
         extra: entries or channels that vflow adds.
     """
-    from flowlib import plots  # noqa: F401  # its sentence where matplotlib is missing, before the training
-
     chosen = {name: given.pop(name) for name in SIZES if name in given}
     sizes_of(model, chosen)
     dataset = load_dataset(data, root, size)
@@ -103,36 +99,33 @@ def run(
     looks = training.get("validate_every", max(1, training["steps"] // 20))
     pictures = training.get("samples_every", max(1, training["steps"] // 10))
     training |= {"ema": training["ema"] or None, "validate_every": looks or 1, "samples_every": pictures or 1}
-    classes, labels = 0, dataset.train_labels
+    dataset = dataset.hold_out(min(len(dataset.train) // 10, 5000) if looks else 0)
+    classes = 0
     if class_conditional:
-        if labels is None:
+        if dataset.train_labels is None:
             raise ValueError(f"--class-conditional needs labels, and {data} has none; leave it out.")
-        classes = int(labels.max()) + 1
-    points, context = _tensors(dataset.train, labels, classes)
-    held = min(len(points) // 10, 5000) if looks else 0
-    if "patience" in given and not held:
-        raise ValueError("--patience counts measurements of held-out points, and there are none to measure.")
-    order = torch.randperm(len(points), generator=torch.Generator().manual_seed(0))
-    held_out, rows = order[:held], order[held:].sort().values
+        classes = int(dataset.train_labels.max()) + 1
+    points, context = _tensors(dataset.train, dataset.train_labels, classes)
+    held_out: Any = (None, None)
+    if looks and dataset.validation is not None:
+        held_out = _tensors(dataset.validation, dataset.validation_labels, classes)
     torch.manual_seed(training.get("seed", 0))
     flow = flow_for(dataset, model, classes, **sizes)
 
     folder = Path(out or f"runs/{model}-{data.replace(':', '-').replace(os.sep, '-')}")
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"--out must be a folder, and {str(folder)!r} is a file; give another name.")
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.pt"
-    step, finished = _progress(checkpoint)
-    start = f"from step {step} in {checkpoint}" if step else f"in {folder}"
-    described = "".join(f"{name} {value}, " for name, value in sizes.items())
-    _say(f"{model} on {data}: {described}{sum(p.numel() for p in flow.parameters()):,} parameters.")
-    _say(f"{training['steps']} steps of {training['batch_size']} points on {training['device']}, {start}.")
+    saved = load_checkpoint(checkpoint) if checkpoint.exists() else {"step": 0, "finished": False}
+    count = sum(p.numel() for p in flow.parameters())
+    _say(f"{model} on {data}: {count:,} parameters, {sizes or 'no sizes'}, on {training['device']}.")
+    steps, size_of_batch = training["steps"], training["batch_size"]
+    _say(f"{steps} steps of {size_of_batch} points, from step {saved['step']}, in {folder}.")
     history = fit(
         flow,
-        points[rows],
-        context=None if context is None else context[rows],
-        validation=points[held_out] if held else None,
-        validation_context=None if context is None or not held else context[held_out],
+        points,
+        context=context,
+        validation=held_out[0],
+        validation_context=held_out[1],
         checkpoint=checkpoint,
         samples=folder / "samples" if pictures else None,
         history=folder / "history.csv",
@@ -140,24 +133,39 @@ def run(
     )
     if history.interrupted:
         raise KeyboardInterrupt
-    if finished:
+    if saved["finished"]:
         _say("This run was finished before; to begin anew, give another --out.")
-    if _is_first():
-        test, test_context = _tensors(dataset.test, dataset.test_labels, classes)
-        temperature = temperature or (1.0 if dataset.levels is None else 0.7)
-        facts: dict[str, Any] = {
-            "model": model,
-            "sizes": sizes,
-            "data": data,
-            "training": training | {"device": None},
-        }
-        facts |= {"steps_taken": len(history.loss), "seconds": history.seconds, "test_points": len(test)}
-        print(write_result(folder, flow, mean_nats(flow, test, test_context), temperature, facts))
-        if not _progress(checkpoint)[1]:
-            raise OSError(
-                f"The last checkpoint could not be written to {folder}, so the last steps are lost. Make "
-                "room there and run the same command again; it goes on from the checkpoint before."
-            )
+    if not _is_first():
+        return
+    test, test_context = _tensors(dataset.test, dataset.test_labels, classes)
+    nats = mean_nats(flow, test, test_context)
+    bits = None if dataset.levels is None else float(bits_per_dim(torch.tensor(-nats), flow.event_shape))
+    result = {
+        "model": model,
+        "sizes": sizes,
+        "data": data,
+        "training": training | {"device": str(training["device"])},
+        "steps_taken": len(history.loss),
+        "seconds": history.seconds,
+        "parameters": count,
+        "torch": torch.__version__,
+        "test_points": len(test),
+        "test_nats": nats,
+        "test_bits_per_dimension": bits,
+        "log_prob_is_exact": flow.is_exact,
+    }
+    with replacing(folder / "result.json") as file:
+        file.write((json.dumps(result, indent=2) + "\n").encode())
+    temperature = temperature or (1.0 if bits is None else 0.7)
+    kinds = min(classes, 10) or 1
+    columns = kinds * (10 // kinds)  # so that each is of one class
+    rows = torch.eye(classes)[torch.arange(columns**2) % kinds] if classes else None
+    title = f"samples at temperature {temperature:g}"
+    picture(flow, folder / "samples.png", rows, title, temperature, columns)
+    number = f"{nats:.3f} nats" if bits is None else f"{bits:.3f} bits per dimension"
+    print(f"Negative log-likelihood of the {len(test)} test points: {number}. All is in {folder}.")
+    if not (checkpoint.exists() and load_checkpoint(checkpoint)["finished"]):
+        raise OSError("The last checkpoint could not be written: make room and run the same command again.")
 
 
 def _tensors(values: Tensor, labels: Tensor | None, classes: int) -> tuple[Tensor, Tensor | None]:
@@ -166,68 +174,37 @@ def _tensors(values: Tensor, labels: Tensor | None, classes: int) -> tuple[Tenso
     return values.to(floats), one_hot(labels, classes).to(floats) if labels is not None and classes else None
 
 
-def _progress(checkpoint: Path) -> tuple[int, bool]:
-    """After which step the checkpoint stands, and whether that is the end."""
-    if not checkpoint.exists():
-        return 0, False
-    content = load_checkpoint(checkpoint)
-    return content["step"], content["finished"]
-
-
 # --- the options --------------------------------------------------------------------------------
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser that answers a mistake with a sentence, once for all processes of a run."""
-
-    def error(self, message: str) -> NoReturn:
-        _say(f"{message}\nAll options: {self.prog} --help")
-        raise SystemExit(2)
-
-
-def parser() -> Parser:
+def parser() -> argparse.ArgumentParser:
     """An option for each argument of :func:`run` and of ``fit`` and for each size of a model."""
     description, examples = (__doc__ or "").split("examples:")
-    width = max(map(len, MODELS))
-    models = [
-        f"  {name:<{width}}  {' '.join(f'--{size}' for size in sizes_of(name) if size in SIZES)}"
-        for name in MODELS
-    ]
-    lists = [
-        "models, with the sizes they take:",
-        *models,
-        f"\ndata sets:\n  {', '.join(DATASETS)}, folder:PATH",
-    ]
-    top = Parser(
+    models = [f"  {name}: {' '.join(size for size in sizes_of(name) if size in SIZES)}" for name in MODELS]
+    top = argparse.ArgumentParser(
         prog="python -m flowlib.train",
         usage="%(prog)s [--model NAME] [--data NAME] [--out FOLDER] [options]",
         description=description,
-        epilog="\n".join([f"examples:{examples}", *lists]),
+        epilog="\n".join([f"examples:{examples}\nmodels, with the sizes they take:", *models])
+        + f"\n\ndata sets:\n  {', '.join(DATASETS)}, folder:PATH",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,  # so that whoever takes the argument gives its default
         allow_abbrev=False,
     )
-    said, kinds = _said(fit) | _said(run), {"bool": bool, "int": int, "float": float}
-    own = {name: one for name, one in inspect.signature(run).parameters.items() if name != "given"}
-    for title, arguments in (("what to train on what", own), ("training", OF_FIT)):
-        group = top.add_argument_group(title)
-        for name, one in arguments.items():
-            kind = kinds.get(one.annotation.removesuffix(" | None"), str)
-            _add(group, name, kind, said[name], OTHERWISE.get(name, one.default))
-    group = top.add_argument_group("sizes of the model (default: what suits the data)")
-    for name, default in SIZES.items():
-        _add(group, name, type(default), said[name], None)
+    forms: dict[str, Any] = {"bool": {"action": "store_true"}, "tuple": {"type": int, "nargs": "+"}}
+    forms |= {"int": {"type": int}, "float": {"type": float}}
+    said, several = _said(fit) | _said(run), (inspect.signature(run), inspect.signature(fit))
+    options = [
+        (one.name, str(one.annotation).removesuffix(" | None"), one.default)
+        for signature in several
+        for one in signature.parameters.values()
+        if one.kind is one.KEYWORD_ONLY and one.name not in NO_OPTIONS
+    ]
+    options += [(name, type(default).__name__, None) for name, default in SIZES.items()]
+    for name, kind, default in options:
+        words = f"{said[name]} (default: {OTHERWISE.get(name, default)})"
+        top.add_argument(f"--{name.replace('_', '-')}", help=words, **forms.get(kind, {}))
     return top
-
-
-def _add(group: Any, name: str, kind: type, said: str, default: Any) -> None:
-    flag = f"--{name.replace('_', '-')}"
-    if kind is bool:
-        group.add_argument(flag, action="store_true", help=said)
-        return
-    words = said if default is None else f"{said} (default: {default})"
-    inside, several = (int, "+") if kind is tuple else (kind, None)
-    group.add_argument(flag, metavar=inside.__name__.upper(), type=inside, nargs=several, help=words)
 
 
 def _said(function: Callable[..., Any]) -> dict[str, str]:
@@ -245,20 +222,17 @@ def _said(function: Callable[..., Any]) -> dict[str, str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status; without ``arguments``, take those of the program."""
     given = vars(parser().parse_args(arguments))
+    own = {name: given.pop(name) for name in inspect.signature(run).parameters if name in given}
     try:
-        with _plain_warnings(), _processes(given.get("device")) as device:
-            own = {name: given.pop(name) for name in inspect.signature(run).parameters if name in given}
+        with warnings.catch_warnings(), _processes(given.get("device")) as device:
+            warnings.formatwarning = lambda message, *where, **more: f"{message}\n"
             run(**own, given=given | {"device": device})
     except KeyboardInterrupt:
         return _say("Stopped. Run the same command again to go on from where it stands.", 130)
-    except CheckpointError as error:
-        return _say(f"{error} On the command line: for a run of its own, give another --out.", 2)
-    except (ImportError, TypeError, ValueError, FileNotFoundError, NotADirectoryError) as error:
-        return _say(str(error), 2)
     except torch.cuda.OutOfMemoryError:
-        return _say(
-            "The GPU's memory is full: give a smaller --batch-size, or pieces of it: --accumulate 2.", 1
-        )
+        return _say("The GPU's memory is full: give a smaller --batch-size, or --accumulate 2.", 1)
+    except (ImportError, TypeError, ValueError, FileExistsError, NotADirectoryError) as error:
+        return _say(str(error), 2)
     except (FloatingPointError, OSError) as error:
         return _say(str(error), 1)
     return 0
@@ -267,35 +241,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 @contextmanager
 def _processes(name: str | None) -> Iterator[torch.device]:
     """Find the device, and under torchrun join the other processes until the end."""
-    device = _device(name)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = device if name is None else torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device {name} does not work here: {error}") from None
     if not (distributed.is_available() and distributed.is_torchelastic_launched()):
         yield device
         return
     if device.type == "cuda":
-        local = int(os.environ["LOCAL_RANK"])
-        if device.index is not None or local >= torch.cuda.device_count():
-            raise ValueError(
-                f"torchrun gives each process a GPU of its own: start at most {torch.cuda.device_count()} "
-                "processes here (--nproc-per-node), and name no number in --device."
-            )
-        device = torch.device("cuda", local)
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield device
     finally:
         distributed.destroy_process_group()
-
-
-def _device(name: str | None) -> torch.device:
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):  # what torch raises without the library, or without the GPU
-        raise ValueError(f"There is no device {name!r} here; choose another, such as cpu.") from None
-    return device
 
 
 def _say(message: str, status: int = 0) -> int:
@@ -307,15 +268,6 @@ def _say(message: str, status: int = 0) -> int:
 
 def _is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
-
-
-@contextmanager
-def _plain_warnings() -> Iterator[None]:
-    """Show warnings as the sentences they are, without the line of code that they came from."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of torch, for those who write programs
-        warnings.showwarning = lambda message, *where, **more: print(message, file=sys.stderr)
-        yield
 
 
 __all__ = ["main"]

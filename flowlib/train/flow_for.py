@@ -22,32 +22,21 @@ if TYPE_CHECKING:
 
 #: what the constructors of ``MODELS`` take that is no size
 NO_SIZES = ("event_shape", "context_features", "base")
-#: steps, batch size, learning rate and decay of the average to start from, by what the data are
-TRAINING: dict[str, tuple[int, int, float, float | None]] = {
-    "points": (2000, 256, 1e-3, None),
-    "small images": (800, 64, 1e-3, 0.99),
-    "images": (20_000, 64, 1e-3, 0.999),
-}
-_STEPS, _MANY_STEPS = (
-    {"layers": 8, "scales": 3, "hidden": (32,)},
-    {"layers": 16, "scales": 3, "hidden": (128,)},
-)
+_DEEP, _DEEPER = ({"layers": n, "scales": 3, "hidden": (width,)} for n, width in ((8, 32), (16, 128)))
 _WIDE = {"layers": 5, "hidden": (1024, 1024)}
-#: sizes, where those of the constructors, made for the plane and for 4 × 4 pixels, are too small
-SIZES: dict[str, dict[str, dict[str, Any]]] = {
-    "points": {},
-    "small images": {
-        "realnvp_multiscale": {"scales": 2, "hidden": (32, 32)},
-        "glow": _STEPS,
-        "wavelet": _STEPS,
-    },
-    "images": {
-        "maf": _WIDE,
-        "iaf": _WIDE,
-        "realnvp_multiscale": {"scales": 3, "hidden": (64, 64, 64)},
-        "glow": _MANY_STEPS,
-        "wavelet": _MANY_STEPS,
-    },
+#: by what the data are: steps, batch size, learning rate and decay of the average to start from, and sizes
+#: where those of the constructors, made for the plane and for 4 × 4 pixels, are too small
+RECIPES: dict[str, tuple[tuple[int, int, float, float | None], dict[str, dict[str, Any]]]] = {
+    "points": ((2000, 256, 1e-3, None), {}),
+    "small images": (
+        (800, 64, 1e-3, 0.99),
+        {"realnvp_multiscale": {"hidden": (32, 32)}, "glow": _DEEP, "wavelet": _DEEP},
+    ),
+    "images": (
+        (20_000, 64, 1e-3, 0.999),
+        {"realnvp_multiscale": {"scales": 3, "hidden": (64, 64, 64)}, "glow": _DEEPER, "wavelet": _DEEPER}
+        | {"maf": _WIDE, "iaf": _WIDE},
+    ),
 }
 
 
@@ -113,19 +102,21 @@ def flow_for(data: Dataset, model: str = "glow", context_features: int = 0, **si
     build = partial(MODELS[model], context_features=context_features, **sizes)
     try:
         flow = build(event_shape=shape)
+        stack, base = _layers(flow), flow.base
     except ValueError as refused:
         try:
-            flat = build(event_shape=math.prod(shape))
+            flow = build(event_shape=math.prod(shape))
         except ValueError:
             raise refused from None
-        stack = [Flatten(shape), *_layers(flat), Inverse(Flatten(shape))]
-        flow = Flow(Compose(stack), StandardNormal(shape), context_features)
-    if data.levels is None:
+        stack, base = [Flatten(shape), *_layers(flow), Inverse(Flatten(shape))], StandardNormal(shape)
+    if data.levels is not None:
+        stack += [Logit(0.05), Dequantize(data.levels)]
+    elif base is flow.base:
         return flow
-    if flow.base.event_shape != flow.event_shape:  # VFlow's latents have entries of their own: it stays one
-        flow.bijection = Compose([*_layers(flow), Logit(0.05), Dequantize(data.levels)])
-        return flow
-    return Flow(Compose([*_layers(flow), Logit(0.05), Dequantize(data.levels)]), flow.base, context_features)
+    if base.event_shape == shape:
+        return Flow(stack, base, context_features)
+    flow.bijection = Compose(stack)  # VFlow's latents have entries of their own: it stays one
+    return flow
 
 
 def sizes_of(model: str, given: Iterable[str] = ()) -> dict[str, Any]:
@@ -143,8 +134,7 @@ def sizes_of(model: str, given: Iterable[str] = ()) -> dict[str, Any]:
     keywords = inspect.signature(MODELS[model]).parameters.values()
     sizes = {one.name: one.default for one in keywords if one.name not in NO_SIZES}
     if wrong := [name for name in given if name not in sizes]:
-        its = ", ".join(sizes) or "none at all"
-        raise ValueError(f"{model} does not take {' and '.join(wrong)}; its sizes are {its}.")
+        raise ValueError(f"{model} takes the sizes ({', '.join(sizes)}), and not {' and '.join(wrong)}.")
     return sizes
 
 
@@ -160,17 +150,19 @@ def recipe(model: str, data: Dataset) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     point = data.train[0]
     kind = "points" if data.levels is None else "small images" if point.numel() <= 256 else "images"
+    training, larger = RECIPES[kind]
     sizes = {name: value for name, value in sizes_of(model).items() if name not in ("mix", "steps")}
-    sizes |= SIZES[kind].get(model, {})
+    sizes |= larger.get(model, {})
     if "scales" in sizes and point.dim() == 3:
         side = math.gcd(*point.shape[1:])
         halvings = (side & -side).bit_length() - 1  # how often 2 divides it
         sizes["scales"] = max(1, min(sizes["scales"], halvings))
-    return sizes, dict(zip(("steps", "batch_size", "lr", "ema"), TRAINING[kind], strict=True))
+    return sizes, dict(zip(("steps", "batch_size", "lr", "ema"), training, strict=True))
 
 
 def _layers(flow: Flow) -> list[Bijection]:
-    return list(flow.bijection) if isinstance(flow.bijection, Compose) else [flow.bijection]
+    """Its layers; a stack that computes them together, as planar flows have it, is one."""
+    return list(flow.bijection) if type(flow.bijection) is Compose else [flow.bijection]
 
 
 __all__ = ["Flatten", "flow_for", "recipe", "sizes_of"]

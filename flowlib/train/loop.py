@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from flowlib.flow import Flow
-from flowlib.layers.dequantize import Dequantize
 from flowlib.train import checkpoint as disk
 from flowlib.train import report
-from flowlib.train.report import History
-from flowlib.train.step import check_arguments, descend, in_training, optimiser_of, seed_layers, stream
+from flowlib.train.report import History, in_training
 
 DECISIVE = ("steps", "batch_size", "lr", "seed", "clip", "ema", "patience", "validate_every")
-COUNTS = ("steps", "batch_size", "accumulate", "validate_every", "checkpoint_every", "samples_every")
+ADVICE = "The parameters are those from before this step: try a smaller lr or clip."
 
 
 def fit(
@@ -84,8 +82,8 @@ def fit(
         data: a tensor ``(N, *event_shape)`` of the flow's dtype, or an object with
             ``.sample(n, generator=...)``, such as the densities of ``flowlib.data``. A tensor is
             reshuffled every epoch and cut into full batches; the points left over sit that epoch
-            out. A sampler gives fresh points at every step. A tensor that would fill more than half of
-            a GPU's free memory stays in the computer's, and moves batch by batch.
+            out. A sampler gives fresh points at every step. A tensor stays where it is: batch by batch it
+            goes to the flow's device.
         steps: number of updates.
         batch_size: points in a batch; more than N means all N of them at every step.
         lr: the first learning rate.
@@ -132,77 +130,71 @@ def fit(
     """
     # --- the door: behind it, nothing looks at the values of points again
     given = locals()
-    check_arguments(
-        flow, lr, clip, **{name: given[name] for name in COUNTS}, patience=1 if patience is None else patience
-    )
-    if ema is not None and not 0 < ema < 1:
-        raise ValueError(f"ema must be a decay between 0 and 1, such as 0.999, and came as {ema!r}.")
-    if validation is None and (patience is not None or validation_context is not None):
-        raise ValueError("patience and validation_context need validation=…, the held-out points.")
-    if hasattr(data, "sample") and (context is not None or flow.context_features):
-        raise ValueError("A sampler draws no context: give data as a tensor, with one context row per point.")
-    flow.to(device)
-    rank, ranks = _rank_and_ranks()
+    settings: dict[str, Any] = {name: given[name] for name in DECISIVE}
+    counts = {"accumulate": accumulate, "checkpoint_every": checkpoint_every, "samples_every": samples_every}
+    check_numbers(**counts, **{name: given[name] for name in DECISIVE if name != "seed"})
+    if patience is not None and validation is None:
+        raise ValueError("patience needs validation=…, the held-out points.")
+    if hasattr(data, "sample") and context is not None:
+        raise ValueError("A sampler draws no context: give data as a tensor, with a row of context for each.")
+    if not hasattr(data, "sample"):
+        _look_at(flow, data, context, "data")
+        batch_size = min(batch_size, len(data))
+    if validation is not None:
+        _look_at(flow, validation, validation_context, "validation")
+    alone = not (distributed.is_available() and distributed.is_initialized())
+    rank, ranks = (0, 1) if alone else (distributed.get_rank(), distributed.get_world_size())
     if rank > 0:  # the first process alone speaks and writes
         checkpoint, samples, history, progress = None, None, None, False
-    files = disk.files(checkpoint, history)
-    settings = {name: given[name] for name in DECISIVE}
-    settings["frozen"] = ", ".join(name for name, p in flow.named_parameters() if not p.requires_grad)
     if checkpoint is not None:
-        settings["data"] = disk.fingerprint(data, context)
-        held_out = None if validation is None else disk.fingerprint(validation, validation_context)
-        settings["validation"] = held_out
-    if not hasattr(data, "sample"):
-        data, context = _checked(flow, data, context, "data")
-        batch_size = min(batch_size, len(data))
-    if batch_size % (ranks * accumulate):
-        raise ValueError(
-            f"A batch of {batch_size} points cannot be cut evenly for {ranks} process(es) with accumulate="
-            f"{accumulate}: choose a batch_size that is a multiple of both, and no larger than the data."
-        )
-    if validation is not None:
-        validation, validation_context = _checked(flow, validation, validation_context, "validation")
-    draw = None
-    if samples is not None:
-        draw = report.pictures(flow, samples, context if validation_context is None else validation_context)
+        settings["frozen"] = ", ".join(name for name, p in flow.named_parameters() if not p.requires_grad)
+        settings["data"] = disk.fingerprint((data, context))
+        settings["validation"] = disk.fingerprint((validation, validation_context))
 
     # --- where the run stands: at its start, or where its checkpoint does
-    optimiser, record = optimiser_of(flow, lr), History()
+    flow.to(device)
+    if samples is not None:
+        import flowlib.plots  # noqa: F401  # its sentence where matplotlib is missing, before the training
+
+        Path(samples).mkdir(exist_ok=True)
+    optimiser = torch.optim.Adam([p for p in flow.parameters() if p.requires_grad], lr=lr, fused=True)
+    record, start = History(), time.perf_counter()
+    best, step, finished, stop = None, 0, False, False
     average = None if ema is None else AveragedModel(flow, multi_avg_fn=get_ema_multi_avg_fn(ema))
     in_use: Any = flow if average is None else average.module  # by validation, by pictures, at the end
-    best, step, finished, start = None, 0, False, time.perf_counter()
-    with disk.alone(files), in_training(flow, bfloat16) as pressed:
-        saved = None
+    with disk.alone(checkpoint=checkpoint, history=history), in_training(flow, record, bfloat16):
+        saved: dict[str, Any] = {"flow": {name: tensor.cpu() for name, tensor in flow.state_dict().items()}}
         if checkpoint is not None and Path(checkpoint).exists():
             saved = disk.load_for(flow, checkpoint, settings)
         saved = _from_first(saved, ranks)
-        if saved is not None:
-            flow.load_state_dict(saved["flow"])
+        flow.load_state_dict(saved["flow"])  # layers that remember whether they have started look again
+        if "step" in saved:
             optimiser.load_state_dict(saved["optimiser"])
             if average is not None:
                 in_use.load_state_dict(saved["average"])
                 average.n_averaged.fill_(saved["step"])
-            record, best = History.unpacked(saved["history"]), saved["best"]
-            step, finished, start = saved["step"], saved["finished"], start - record.seconds
-        if ranks > 1:  # layers that remember whether they have started look again
-            flow.load_state_dict(_from_first({name: t.cpu() for name, t in flow.state_dict().items()}, ranks))
+            vars(record).update(saved["history"] | {"interrupted": False})
+            best, step, finished = saved["best"], saved["step"], saved["finished"]
+            start -= record.seconds
 
         # --- the steps that are left
         model = torch.compile(flow) if compile else flow
         advance = report.progress_bar(flow, steps, step, progress)
         mine = slice(rank * batch_size // ranks, (rank + 1) * batch_size // ranks)
         batches = _batches(flow, data, context, batch_size, seed, step, mine, accumulate)
-        while not finished:
+
+        while not (finished or stop):
             batch = next(batches)
             seed_layers(flow, stream(seed, step, 1 + rank))
-            losses = (_risk(model, *piece) / accumulate for piece in batch)
+            optimiser.param_groups[0]["lr"] = 0.5 * lr * (1 + math.cos(math.pi * step / steps))
             try:
-                stop = descend(optimiser, losses, record, lr, steps, clip, pressed, ranks)
+                # shares of −1/n Σ log p; in train mode the flow looks at no values
+                losses = (-model(*piece).sum() / batch_size for piece in batch)
+                stop = descend(optimiser, losses, record, clip, ranks)
             except FloatingPointError as error:
                 seed_layers(flow, stream(seed, step, 1 + rank))
-                for x, _ in batch:
-                    _look_at(flow, x, "x")
-                raise report.blame(error, record, steps, flow, batch, _risk) from None
+                found = f"{error}. {report.blame(flow, batch)}"
+                raise FloatingPointError(f"Step {step + 1} of {steps}: {found} {ADVICE}") from None
             step, finished = step + 1, step + 1 == steps
             advance(record.loss[-1])
             if average is not None:
@@ -214,84 +206,110 @@ def fit(
                 if values[-1] < min(values[:-1], default=math.inf):
                     best = {name: tensor.clone() for name, tensor in in_use.state_dict().items()}
                 finished |= patience is not None and len(values) - values.index(min(values)) > patience
-            if draw is not None and (finished or stop or step % samples_every == 0):
-                draw(in_use, step)
             if finished or stop or step % checkpoint_every == 0:
                 record.seconds = time.perf_counter() - start
-                if history is not None:
-                    with disk.failing_softly(history, step, finished):
-                        record.to_csv(history)
-                if checkpoint is not None:
-                    content = {"flow": flow.state_dict(), "optimiser": optimiser.state_dict(), "best": best}
-                    content |= {"average": None if average is None else in_use.state_dict()}
-                    content |= {"step": step, "finished": finished, "history": record.packed()}
-                    content |= {"model": disk.describe(flow), "settings": settings}
-                    with disk.failing_softly(checkpoint, step, finished):
+                with disk.softly(step):
+                    if checkpoint is not None:
+                        content = {"step": step, "finished": finished, "history": vars(record), "best": best}
+                        content |= {"flow": flow.state_dict(), "optimiser": optimiser.state_dict()}
+                        content |= {"average": None if average is None else in_use.state_dict()}
+                        content |= {"model": disk.describe(flow), "settings": settings}
                         disk.save_checkpoint(checkpoint, content)
-            if stop:
-                break
+                    if history is not None:
+                        record.to_csv(history)
+            if samples is not None and (finished or stop or step % samples_every == 0):
+                with disk.softly(step):
+                    rows = context if validation_context is None else validation_context
+                    report.picture(in_use, Path(samples) / f"step_{step:06d}.png", rows, f"step {step}")
+            if not flow.training:  # after a look
+                flow.train()
     record.interrupted = not finished
     if best is not None or average is not None:
         flow.load_state_dict(best or in_use.state_dict())
     return record
 
 
-def _risk(model: Any, x: Tensor, context: Tensor | None = None) -> Tensor:
-    """The mean of −log p; in train mode the flow does not look at the points, which the door has seen."""
-    return -model(x, context).mean()
+# --- what every training is made of -------------------------------------------------------------
 
 
-def _checked(flow: Flow, data: Any, context: Any, name: str) -> tuple[Tensor, Tensor | None]:
-    """Look at all points once, where they lie; then move them to the flow, if they fit there."""
-    _look_at(flow, data, name)
-    if not len(data):
-        raise ValueError(f"{name} holds no points; a fit needs at least one.")
-    context = context.to(data.device) if isinstance(context, Tensor) else context
-    context = flow._check_context(context, len(data), data.device)
-    here, size = flow.base.device, data.nbytes + (0 if context is None else context.nbytes)
-    if here.type == "cuda" and data.device != here and size > torch.cuda.mem_get_info(here)[0] // 2:
-        here = torch.device("cpu")
-    return data.to(here), None if context is None else context.to(here)
+def check_numbers(**numbers: Any) -> None:
+    """Refuse numbers that make no training; None is for those that may be left out."""
+    for name, value in numbers.items():
+        whole, most = name not in ("lr", "clip", "ema"), 1 if name == "ema" else math.inf
+        if value is not None and not (0 < value < most and (isinstance(value, int) or not whole)):
+            kind = "a whole number, 1 or more" if whole else f"a number between 0 and {most}"
+            raise ValueError(f"{name} must be {kind}, and came as {value!r}.")
 
 
-def _look_at(flow: Flow, points: Any, name: str) -> None:
-    """What the flow and its layers refuse of points, wherever they lie."""
+def stream(seed: int, number: int, which: int = 0) -> int:
+    """A seed for one epoch or step: 0 is the stream of the data, 1 + r that of the layers in process r."""
+    return (1_000_003 * seed + 10_000_019 * which + number) % 2**32
+
+
+def seed_layers(flow: Flow, number: int) -> None:
+    """Seed the generators that layers draw from; ``torch.manual_seed`` would take a hundred times as long."""
+    torch.default_generator.manual_seed(number)
+    if flow.base.device.type == "cuda":
+        torch.cuda.default_generators[flow.base.device.index].manual_seed(number)
+
+
+def descend(
+    optimiser: torch.optim.Adam, losses: Iterable[Tensor], record: History, clip: float | None, ranks: int = 1
+) -> bool:
+    """One update by the gradient of the sum of the losses; return whether any process was told to stop."""
+    optimiser.zero_grad()
+    total: Any = 0.0
+    for loss in losses:
+        loss.backward()
+        total = total + loss.detach()
+    stop, parameters = record.interrupted, optimiser.param_groups[0]["params"]
+    if ranks > 1:  # in one message: the loss, the wish to stop, and the gradient
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        message = torch.cat([part.flatten() for part in (total, total.new_tensor(stop), *gradients)])
+        distributed.all_reduce(message)
+        total, wish, *sums = message.split([1, 1, *(p.numel() for p in parameters)])
+        stop = bool(wish)
+        for parameter, gradient in zip(parameters, sums, strict=True):
+            parameter.grad = gradient.view_as(parameter)
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    # the step's one wait for the device: what is not finite must be known before the update
+    value, length = torch.stack([total.squeeze(), norm]).tolist()
+    if not math.isfinite(value + length):
+        raise FloatingPointError(f"the loss is {value}, and its gradient has length {length}")
+    if clip is not None and length > clip:
+        nn.utils.clip_grads_with_norm_(parameters, clip, norm)
+    optimiser.step()
+    record.loss.append(value)
+    record.lr.append(optimiser.param_groups[0]["lr"])
+    record.grad_norm.append(length)
+    return stop or (ranks == 1 and record.interrupted)  # Ctrl-C may have come during the update
+
+
+def _look_at(flow: Flow, points: Any, context: Tensor | None, name: str) -> None:
+    """What the flow refuses of points and their context, wherever they lie."""
     flow._check_points(points, name, device=getattr(points, "device", None))
-    for layer in flow.modules():
-        if isinstance(layer, Dequantize):
-            layer.check(points)
+    if not len(points):
+        raise ValueError(f"{name} holds no points.")
+    flow._check_context(context, len(points), device=getattr(context, "device", None))
 
 
 def _batches(
     flow: Flow, data: Any, context: Tensor | None, size: int, seed: int, start: int, mine: slice, pieces: int
 ) -> Iterator[list[tuple[Tensor, Tensor | None]]]:
     """From step ``start`` on, this process's part of each batch, in pieces."""
-    here = flow.base.anchor
     for step in count(start):
         if hasattr(data, "sample"):
-            points = data.sample(size, generator=torch.Generator().manual_seed(stream(seed, step)))
-            _look_at(flow, points.to(here.dtype), "x")
-            yield [(piece, None) for piece in points[mine].to(here).chunk(pieces)]
-            continue
-        epoch, place = divmod(step, len(data) // size)
-        if step == start or place == 0:
-            order = torch.randperm(len(data), generator=torch.Generator().manual_seed(stream(seed, epoch)))
-            order = order.to(data.device)
-        batch = []
-        for rows in order[place * size : (place + 1) * size][mine].chunk(pieces):
-            batch.append((_near(data[rows], here), None if context is None else _near(context[rows], here)))
-        yield batch
-
-
-def _near(values: Tensor, here: Tensor) -> Tensor:
-    """Move to the flow's device without waiting for it."""
-    return values if values.device == here.device else values.pin_memory().to(here.device, non_blocking=True)
-
-
-def _rank_and_ranks() -> tuple[int, int]:
-    """This process's number and how many there are: (0, 1) without ``torch.distributed``."""
-    together = distributed.is_available() and distributed.is_initialized()
-    return (distributed.get_rank(), distributed.get_world_size()) if together else (0, 1)
+            generator = torch.Generator().manual_seed(stream(seed, step))
+            x, rows = data.sample(size, generator=generator)[mine], None
+        else:
+            epoch, place = divmod(step, len(data) // size)
+            if step == start or place == 0:
+                generator = torch.Generator().manual_seed(stream(seed, epoch))
+                order = torch.randperm(len(data), generator=generator)
+            part = order[place * size : (place + 1) * size][mine]
+            x, rows = data[part], None if context is None else context[part]
+        conditions = [None] * pieces if rows is None else rows.to(flow.base.anchor).chunk(pieces)
+        yield list(zip(x.to(flow.base.anchor).chunk(pieces), conditions, strict=False))
 
 
 def _from_first(value: Any, ranks: int) -> Any:

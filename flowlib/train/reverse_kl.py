@@ -2,6 +2,7 @@ r"""Reverse KL against an energy."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -10,8 +11,8 @@ from torch import Tensor
 
 from flowlib.flow import Flow
 from flowlib.train import report
-from flowlib.train.report import History
-from flowlib.train.step import check_arguments, descend, in_training, optimiser_of, seed_layers, stream
+from flowlib.train.loop import ADVICE, check_numbers, descend, seed_layers, stream
+from flowlib.train.report import History, in_training
 
 
 def fit_reverse_kl(
@@ -57,39 +58,34 @@ def fit_reverse_kl(
 
     Reference: Rezende and Mohamed, *Variational Inference with Normalizing Flows*, ICML 2015.
     """
-    check_arguments(flow, lr, clip, steps=steps, batch_size=batch_size)
-    if not callable(log_density):
-        came = type(log_density).__name__
-        raise TypeError(f"log_density must be a function, such as U1().log_unnormalised, and came as {came}.")
-    if not isinstance(warm_up, int) or warm_up < 0:
-        raise ValueError(f"warm_up must be a whole number of steps, 0 or more, and came as {warm_up!r}.")
+    check_numbers(steps=steps, batch_size=batch_size, lr=lr, clip=clip, warm_up=warm_up or None)
     if flow.context_features:
         raise ValueError("fit_reverse_kl takes flows without context: build it with context_features=0.")
     flow.to(device)
-    optimiser, record = optimiser_of(flow, lr), History()
+    optimiser = torch.optim.Adam([p for p in flow.parameters() if p.requires_grad], lr=lr, fused=True)
+    record, start = History(), time.perf_counter()
 
-    def risk(flow: Flow, z: Tensor, context: Tensor | None = None) -> Tensor:
+    def risk(z: Tensor) -> Tensor:
         x, log_det = flow.bijection(z)
         if not x.isfinite().all():  # before the target sees it, which may refuse such points
             raise FloatingPointError("a sample is not finite")
         log_p = log_density(x)
         if log_p.shape != log_det.shape:
-            raise ValueError(
-                f"log_density must give one number for each point, shape {tuple(log_det.shape)}, "
-                f"and gave shape {tuple(log_p.shape)}."
-            )
+            raise ValueError(f"log_density must give one number a point, and gave {tuple(log_p.shape)}.")
         beta = min(1.0, 0.01 + len(record.loss) / warm_up) if warm_up else 1.0
         return (flow.base.log_prob(z) - log_det - beta * log_p).mean()
 
-    advance, start = report.progress_bar(flow, steps, 0, progress), time.perf_counter()
-    with in_training(flow) as pressed:
+    advance = report.progress_bar(flow, steps, 0, progress)
+    with in_training(flow, record):
         for step in range(steps):
             z = flow.base.sample(batch_size, torch.Generator().manual_seed(stream(seed, step)))
             seed_layers(flow, stream(seed, step, 1))
+            optimiser.param_groups[0]["lr"] = 0.5 * lr * (1 + math.cos(math.pi * step / steps))
             try:
-                stop = descend(optimiser, [risk(flow, z)], record, lr, steps, clip, pressed)
+                stop = descend(optimiser, [risk(z)], record, clip)
             except FloatingPointError as error:
-                raise report.blame(error, record, steps, flow, [(z, None)], risk, log_density) from None
+                found = f"{error}. {report.blame(flow, [(z, None)], log_density)}"
+                raise FloatingPointError(f"Step {step + 1} of {steps}: {found} {ADVICE}") from None
             advance(record.loss[-1])
             if stop:
                 break

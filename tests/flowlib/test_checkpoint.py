@@ -28,7 +28,7 @@ def same(one, other):
 
 def test_what_is_saved_comes_back(path):
     save_checkpoint(path, content(1))
-    assert same(load_checkpoint(path), content(1) | {"format": "flowlib checkpoint", "version": 2})
+    assert same(load_checkpoint(path), content(1) | {"format": "flowlib checkpoint", "version": 3})
 
 
 def test_the_last_is_kept_and_nothing_else(path):
@@ -39,8 +39,8 @@ def test_the_last_is_kept_and_nothing_else(path):
 
 
 def test_no_code_is_read(path):
-    torch.save({"format": "flowlib checkpoint", "version": 2, "step": os.getcwd}, path)
-    with pytest.raises(CheckpointError, match="was not written by flowlib"):
+    torch.save({"format": "flowlib checkpoint", "version": 3, "step": os.getcwd}, path)
+    with pytest.raises(CheckpointError, match="is no checkpoint of flowlib, or it is damaged"):
         load_checkpoint(path)
 
 
@@ -52,7 +52,7 @@ def test_every_truncation_is_seen(path):
     whole = path.read_bytes()
     for length in [0, 1, 30, *random.Random(0).sample(range(len(whole)), 40), len(whole) - 1]:
         path.write_bytes(whole[:length])
-        with pytest.raises(CheckpointError, match=r"run\.pt is no checkpoint of flowlib, or it is truncated"):
+        with pytest.raises(CheckpointError, match=r"run\.pt is no checkpoint of flowlib, or it is damaged"):
             load_checkpoint(path)
 
 
@@ -80,7 +80,7 @@ def test_a_flipped_bit_in_a_tensor_is_damage(path):
     whole = path.read_bytes()
     place = whole.index(torch.arange(300.0).add(1).numpy().tobytes())
     path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
-    with pytest.raises(CheckpointError, match=r"run.pt is damaged: the checksum of \S+ in it is wrong"):
+    with pytest.raises(CheckpointError, match=r"run\.pt is no checkpoint of flowlib, or it is damaged"):
         load_checkpoint(path)
 
 
@@ -104,37 +104,27 @@ def a_model(path):
     torch.save(torch.nn.Linear(2, 2), path)
 
 
-def older(path):
-    torch.save({"format": "flowlib checkpoint", "version": 1, "flow": {}}, path)
-
-
-FOREIGN = pytest.mark.parametrize(
-    ("write", "words"),
-    [
-        (text, "is no checkpoint of flowlib, or it is truncated: File is not a zip file"),
-        (another_archive, "was not written by flowlib"),
-        (a_state_dict, "was not written by flowlib"),
-        (a_model, "was not written by flowlib"),
-        (older, "was written by another version of flowlib: version 1 of the format"),
-    ],
-)
-
-
-@FOREIGN
-def test_a_foreign_file_is_refused(path, write, words):
+@pytest.mark.parametrize("write", [text, another_archive, a_state_dict, a_model])
+def test_a_foreign_file_is_refused(path, write):
     write(path)
-    with pytest.raises(CheckpointError, match=words):
+    with pytest.raises(CheckpointError, match="is no checkpoint of flowlib, or it is damaged"):
+        load_checkpoint(path)
+
+
+def test_another_version_is_named(path):
+    torch.save({"format": "flowlib checkpoint", "version": 1, "flow": {}}, path)
+    with pytest.raises(CheckpointError, match="is of another version of flowlib"):
         load_checkpoint(path)
 
 
 def test_a_missing_file_is_named(path):
-    with pytest.raises(FileNotFoundError, match="There is no checkpoint at"):
+    with pytest.raises(FileNotFoundError, match=r"run\.pt"):
         load_checkpoint(path)
 
 
 def test_what_holds_no_parameters_loads_none(path):
     save_checkpoint(path, content(1))
-    with pytest.raises(CheckpointError, match="is the checkpoint of another model"):
+    with pytest.raises(CheckpointError, match="was written with another model"):
         load_parameters(MODELS["planar"](), path)
 
 

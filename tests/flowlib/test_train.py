@@ -26,9 +26,9 @@ from flowlib import (
     fit,
     fit_reverse_kl,
 )
-from flowlib.data import U1, Checkerboard, EightGaussians, load_dataset
+from flowlib.data import U1, Checkerboard, EightGaussians
 from flowlib.nets import Conditioner
-from flowlib.train import flow_for, report
+from flowlib.train import report
 
 QUIET = {"progress": False}
 
@@ -445,11 +445,6 @@ def test_bfloat16_stays_close_and_ends_with_the_training():
     assert {net.autocast_dtype for net in nets} == {None}
 
 
-def test_bfloat16_needs_a_network():
-    with pytest.raises(ValueError, match="bfloat16=True is for the networks inside a flow"):
-        fit(affine_flow(), Normal(), steps=1, bfloat16=True, **QUIET)
-
-
 def test_compile_is_for_the_loss_alone(monkeypatch):
     compiled, compile = [], torch.compile
     monkeypatch.setattr(
@@ -477,15 +472,14 @@ class Waits(TorchDispatchMode):
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("name", ["realnvp", "glow"])
-def test_no_step_looks_at_values_but_once(name, accumulate, tmp_path):
+def test_no_step_looks_at_values_but_once(name, accumulate):
     """The one look is a transfer of three numbers, which no operator shows."""
 
     def looks(steps):
-        digits = load_dataset("digits")
-        sizes = {"layers": 1, "hidden": (4,)} | ({"scales": 1} if name == "glow" else {})
-        flow = flow_for(digits, name, **sizes)
+        shape = (1, 8, 8)
+        flow = MODELS[name](event_shape=shape, layers=1, hidden=(4,))
         with Waits() as waits:
-            fit(flow, digits.train[:8].float(), steps=steps, batch_size=4, accumulate=accumulate, **QUIET)
+            fit(flow, torch.randn(8, *shape), steps=steps, batch_size=4, accumulate=accumulate, **QUIET)
         return waits.looks
 
     assert looks(2) == looks(6)
@@ -515,22 +509,12 @@ def test_samples_are_drawn_in_a_folder(tmp_path, shape):
     assert plt.get_fignums() == before
 
 
-def test_the_latents_of_the_pictures_are_always_the_same(tmp_path, monkeypatch):
-    flow, drawn = affine_flow(context_features=1), []
-    monkeypatch.setattr(report, "_png", lambda flow, points, title: drawn.append(points) or b"")
-    context = torch.arange(1500.0)[:, None] / 1500
-    arguments = {"samples": tmp_path, "samples_every": 1, "steps": 2, "lr": 1e-12}
-    fit(flow, torch.zeros(1500, 2), context=context, **arguments, **QUIET)
-    assert len(drawn[0]) == 1000
-    assert torch.allclose(drawn[0], drawn[1], atol=1e-6)
-
-
 def test_a_picture_that_fails_is_a_warning(tmp_path, monkeypatch):
-    def fail(flow, points, title):
+    def fail(*arguments):
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(report, "_png", fail)
-    with pytest.warns(UserWarning, match="No picture of the samples after step 2: the disk is full"):
+    monkeypatch.setattr(report, "picture", fail)
+    with pytest.warns(UserWarning, match="After step 2 not all could be written: the disk is full"):
         assert len(fit(affine_flow(), Normal(), steps=2, samples=tmp_path, **QUIET).loss) == 2
 
 
@@ -571,7 +555,7 @@ def reverse(log_density):
 @pytest.mark.parametrize(
     ("train", "way", "what"),
     [
-        (likelihood, "inverse", "the loss is nan"),
+        (likelihood, "inverse", "the loss is nan, and its gradient has length nan"),
         (reverse(U1().log_unnormalised), "forward", "a sample is not finite"),
     ],
 )
@@ -581,7 +565,7 @@ def test_nan_in_a_layer_names_the_step_and_the_layer(train, way, what):
     assert message.startswith(
         f"Step 4 of 9: {what}. Layer 2 (Breaks) is the first whose {way} is not finite, in 1 of 16 points. "
     )
-    assert "The parameters are those from before this step." in message
+    assert "The parameters are those from before this step: try a smaller lr or clip." in message
 
 
 def test_the_layer_is_named_without_a_compose():
@@ -593,18 +577,18 @@ def test_the_layer_is_named_without_a_compose():
 def test_nan_in_a_gradient_names_the_parameter():
     message, begun = breaks(likelihood, Affine(), NoGradient())
     assert begun == 1
-    assert "the gradient has length nan. The gradient of bijection.layers.1.shift is not finite. " in message
+    assert "its gradient has length nan. The gradient of bijection.layers.1.shift is not finite. " in message
     assert "Layer" not in message
 
 
 def test_points_outside_the_base_are_not_blamed_on_a_layer():
     message, _ = breaks(likelihood, Affine(), base=UniformBox(2, -0.1, 0.1))
-    assert "the loss is inf. Every layer is finite, but the base UniformBox is not, in " in message
+    assert "Every layer is finite, but the base UniformBox is not." in message
 
 
 def test_a_target_that_is_zero_somewhere_is_named():
     message, _ = breaks(reverse(Checkerboard().log_prob), Affine())
-    assert "the loss is inf. Every layer is finite, but log_density is not, in " in message
+    assert "Every layer is finite, but log_density is not." in message
 
 
 def test_nan_from_a_sampler_is_refused_at_the_door():
@@ -657,38 +641,31 @@ def test_ctrl_c_keeps_what_was_learned():
             ValueError,
             "data holds NaN or infinity in 1 of 1 points",
         ),
-        ({"data": [[0.0, 0.0]]}, TypeError, "came as list; wrap it: torch.as_tensor(data)"),
+        ({"data": [[0.0, 0.0]]}, TypeError, "data must be a torch.Tensor and came as list"),
         ({"context": torch.zeros(5, 1)}, ValueError, "This flow takes no context"),
         ({"data": Normal(), "context": torch.zeros(5, 1)}, ValueError, "A sampler draws no context"),
         ({"steps": 0}, ValueError, "steps must be a whole number, 1 or more, and came as 0"),
         ({"steps": 1.5}, ValueError, "steps must be a whole number, 1 or more, and came as 1.5"),
         ({"batch_size": 0}, ValueError, "batch_size must be a whole number, 1 or more, and came as 0"),
-        ({"lr": 0.0}, ValueError, "lr must be a positive number and came as 0.0"),
-        ({"lr": math.nan}, ValueError, "lr must be a positive number and came as nan"),
+        ({"lr": 0.0}, ValueError, "lr must be a number between 0 and inf, and came as 0.0"),
+        ({"lr": math.nan}, ValueError, "lr must be a number between 0 and inf, and came as nan"),
         (
             {"clip": 0.0},
             ValueError,
-            "clip must be a positive number, or None for no clipping, and came as 0.0",
+            "clip must be a number between 0 and inf, and came as 0.0",
         ),
-        ({"ema": 1.0}, ValueError, "ema must be a decay between 0 and 1, such as 0.999, and came as 1.0"),
+        ({"ema": 1.0}, ValueError, "ema must be a number between 0 and 1, and came as 1.0"),
         ({"accumulate": 0}, ValueError, "accumulate must be a whole number, 1 or more, and came as 0"),
-        ({"accumulate": 2}, ValueError, "A batch of 5 points cannot be cut evenly for 1 process(es) with"),
         ({"patience": 0, "validation": torch.zeros(5, 2)}, ValueError, "patience must be a whole number"),
-        ({"patience": 3}, ValueError, "patience and validation_context need validation"),
+        ({"patience": 3}, ValueError, "patience needs validation"),
         ({"validate_every": 0}, ValueError, "validate_every must be a whole number"),
         ({"checkpoint_every": 0}, ValueError, "checkpoint_every must be a whole number"),
         ({"samples_every": 0}, ValueError, "samples_every must be a whole number"),
         ({"validation": Normal()}, TypeError, "validation must be a torch.Tensor and came as Normal"),
         ({"validation": torch.zeros(5, 3)}, ValueError, "validation has shape (5, 3)"),
         ({"validation": torch.zeros(0, 2)}, ValueError, "validation holds no points"),
-        (
-            {"flow": affine_flow(d=3), "data": torch.zeros(5, 3), "samples": "."},
-            ValueError,
-            "this flow's points have shape (3,). Leave samples out",
-        ),
-        ({"samples": __file__}, ValueError, "must be a folder, or a new name in one that exists"),
-        ({"flow": nn.Linear(2, 2)}, TypeError, "flow must be a flowlib.Flow and came as Linear"),
-        ({"flow": affine_flow().requires_grad_(False)}, ValueError, "there is nothing to train"),
+        ({"samples": __file__}, FileExistsError, "test_train.py"),
+        ({"flow": affine_flow().requires_grad_(False)}, ValueError, "empty parameter list"),
     ],
 )
 def test_fit_refuses(arguments, error, words):
@@ -705,25 +682,25 @@ def test_fit_refuses(arguments, error, words):
         (torch.zeros(5, 2), torch.full((5, 3), math.nan), "context holds NaN or infinity"),
         (torch.zeros(5, 2), torch.zeros(5, 3).double(), "context is torch.float64"),
         (torch.zeros(5, 2), [0, 1, 2, 3, 4], "context must have shape (5, 3) and came as list"),
-        (Normal(), None, "A sampler draws no context: give data as a tensor"),
+        (Normal(), None, "it is missing"),
     ],
 )
 def test_a_conditional_flow_refuses(data, context, words):
-    with pytest.raises(ValueError, match=re.escape(words)):
+    with pytest.raises((TypeError, ValueError), match=re.escape(words)):
         fit(affine_flow(context_features=3), data, context=context, steps=2, **QUIET)
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        ({"log_density": U1()}, TypeError, "log_density must be a function"),
+        ({"log_density": U1()}, TypeError, "not callable"),
         (
             {"log_density": lambda x: x},
             ValueError,
-            "one number for each point, shape (4,), and gave shape (4, 2)",
+            "log_density must give one number a point, and gave (4, 2)",
         ),
-        ({"log_density": lambda x: x.sum()}, ValueError, "and gave shape ()"),
-        ({"warm_up": -1}, ValueError, "warm_up must be a whole number of steps, 0 or more, and came as -1"),
+        ({"log_density": lambda x: x.sum()}, ValueError, "and gave ()"),
+        ({"warm_up": -1}, ValueError, "warm_up must be a whole number, 1 or more, and came as -1"),
         ({"flow": affine_flow(context_features=1)}, ValueError, "takes flows without context"),
         ({"steps": 0}, ValueError, "steps must be a whole number"),
     ],
