@@ -24,13 +24,12 @@ from tools.grade.session import Session
 # reads every file that is not Python's own, every process's environment, and everything in memory
 SEARCH = """
 import gc, os, sys
-needles = NEEDLES
 texts, names = [], []
 for folder, below, files in os.walk("/"):
-    below[:] = [name for name in below if os.path.join(folder, name) not in ("/usr", "/proc", "/sys")]
-    names += [os.path.join(folder, name) for name in files + below]
-    if "site-packages" in folder or folder.startswith(PREFIX):
-        continue
+    inside = [os.path.join(folder, name) for name in below]
+    skipped = ("/usr", "/proc", "/sys", "/dev", PREFIX)
+    below[:] = [name for name, path in zip(below, inside) if path not in skipped and name != "site-packages"]
+    names += inside + [os.path.join(folder, name) for name in files]
     for name in files:
         try:
             texts.append(open(os.path.join(folder, name), errors="replace").read(10**6))
@@ -42,10 +41,18 @@ for process in filter(str.isdigit, os.listdir("/proc")):
             texts.append(open(f"/proc/{process}/{name}", errors="replace").read(10**6))
         except OSError:
             pass
-texts += [value for value in gc.get_objects() if type(value) is str]
-texts += [str(value)[:10**6] for value in list(vars(sys.modules["__main__"]).values())]
-FOUND = [needle for needle in needles if any(needle[::-1] in text for text in texts)]
-FILES = [name for name in names if "site-packages" not in name and any(word in name for word in WORDS)]
+def strings(held, depth):
+    values = list(held.values()) if type(held) is dict else list(held)
+    texts.extend([value for value in values if type(value) is str and len(value) > 20])
+    for value in values if depth else ():  # small containers of strings alone are not tracked
+        if type(value) in (dict, list, tuple) and value is not texts and value is not names:
+            strings(value, depth - 1)
+for held in gc.get_objects():
+    if type(held) in (dict, list, tuple) and held is not texts and held is not names:
+        strings(held, 1)
+everything = "\\n".join(texts)
+FOUND = [needle for needle in NEEDLES if needle[::-1] in everything]
+FILES = [name for name in names if any(word in name for word in WORDS)]
 """
 
 
@@ -54,9 +61,10 @@ def test_no_hidden_check_and_no_solution_is_readable_where_student_code_runs(box
     for number in (1, 2):
         path, rubric = paths(number)
         instructors = nbformat.read(path, 4)
-        hidden += [line for line in secrets(instructors, rubric.read_text("utf-8")) if len(line) > 25]
+        hidden += [line for line in secrets(instructors, rubric.read_text("utf-8")) if len(line) > 40]
         assert any(form.search(cell.source) for cell in instructors.cells for form in (CODE, TEXT))
     assert len(hidden) > 100
+    hidden = hidden[:: len(hidden) // 50]
     # backwards, so that the search does not find its own list
     head = f"NEEDLES = {[line[::-1] for line in hidden]!r}\nPREFIX = {sys.base_prefix!r}\n"
     head += "WORDS = ['_rubric', 'assignments', 'grades.csv', 'submissions', '.ipynb']\n"
@@ -74,14 +82,15 @@ def test_no_hidden_check_and_no_solution_is_readable_where_student_code_runs(box
 def test_the_search_finds_what_is_there(box):
     session = Session(
         [
-            "secret = 'a hidden check' + '!'\nNEEDLES = ['!kcehc neddih a']\nPREFIX = WORDS = '/none'\n"
-            + SEARCH
+            "secret = {'key': 'a hidden check, long enough' + '!'}\n"
+            "NEEDLES = ['!hguone gnol ,kcehc neddih a']\nPREFIX, WORDS = '/none', ['flowlib']\n" + SEARCH
         ],
         box,
     )
     try:
         session.run()
         assert session.ask({"ask": "FOUND", "args": None})["list"]
+        assert session.ask({"ask": "FILES", "args": None})["list"]
     finally:
         session.close()
 

@@ -130,9 +130,10 @@ def _tried(program: str) -> str:
     said = f"bubblewrap does not start here: {done.stderr.strip()[-300:]}"
     if APPARMOR.exists() and APPARMOR.read_text().strip() == "1":
         return (
-            f"{said}\n  AppArmor forbids it, as on Ubuntu 24.04. Either allow the system's own program (apt install "
-            "bubblewrap apparmor-profiles, link bwrap-userns-restrict into /etc/apparmor.d and reload), or all "
-            "programs until the next start: sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0."
+            f"{said}\n  AppArmor forbids it, as on Ubuntu 24.04. Either allow the system's own program "
+            "(apt install bubblewrap apparmor-profiles, link bwrap-userns-restrict into /etc/apparmor.d and "
+            "reload), or all programs until the next start: "
+            "sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0."
         )
     return said
 

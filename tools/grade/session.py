@@ -167,7 +167,7 @@ class Session:
         pipe = self._process.stdout.fileno()
         late = time.monotonic() + seconds
         while b"\n" not in self._buffer:
-            if select.select([pipe], [], [], 0.1)[0]:
+            if select.select([pipe], [], [], 0.25)[0]:
                 piece = os.read(pipe, 1 << 20)
                 if not piece:
                     raise Ended("ended the process")
