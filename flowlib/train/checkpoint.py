@@ -98,8 +98,8 @@ def load_parameters(flow: Flow, path: PathLike) -> Flow:
 def load_for(flow: Flow, path: PathLike, settings: dict[str, Any] | None = None) -> dict[str, Any]:
     """The checkpoint there; refuse that of another model, and of a run with other settings."""
     content = load_checkpoint(path)
-    for what, here in {"model": describe(flow), "settings": settings}.items():
-        there = content.get(what, {})
+    for what, here in {"model": describe(flow), "setting": settings}.items():
+        there = content.get("model" if what == "model" else "settings", {})
         if here is None or here == there:
             continue
         different = [
@@ -186,6 +186,8 @@ def alone(**files: PathLike | None) -> Iterator[None]:
                 continue
             if Path(path).exists() and not Path(path).is_file():
                 raise ValueError(f"{name} must be a file, and {str(path)!r} is a folder or a device.")
+            if name == "history" and Path(path).exists() and not _starts_as_history(Path(path)):
+                raise ValueError(f"history={str(path)!r} would overwrite a file that fit did not write.")
             lock = locks.enter_context(open(f"{path}.lock", "w"))
             try:
                 import fcntl
@@ -207,6 +209,11 @@ def softly(step: int) -> Iterator[None]:
     except (OSError, RuntimeError, ValueError) as error:
         message = f"After step {step} not all could be written: {error}. What was there before stays."
         warnings.warn(message, stacklevel=4)
+
+
+def _starts_as_history(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.readline().startswith(b"step,loss,")
 
 
 __all__ = ["CheckpointError", "load_checkpoint", "load_parameters", "save_checkpoint"]

@@ -9,7 +9,8 @@ import zipfile
 import pytest
 import torch
 
-from flowlib import MODELS
+from flowlib import MODELS, Flow, Planar, StandardNormal, fit
+from flowlib.data import TwoMoons
 from flowlib.train import CheckpointError, load_checkpoint, load_parameters, save_checkpoint
 
 
@@ -143,3 +144,11 @@ def test_a_write_that_fails_leaves_what_was_there(path, monkeypatch, failing):
         save_checkpoint(path, content(2))
     assert load_checkpoint(path)["step"] == 1
     assert [file.name for file in path.parent.iterdir()] == ["run.pt"]
+
+
+def test_a_file_of_somebody_else_is_no_history(tmp_path):
+    notes = tmp_path / "notes.csv"
+    notes.write_text("my own numbers\n")
+    with pytest.raises(ValueError, match="would overwrite"):
+        fit(Flow(Planar(2), StandardNormal(2)), TwoMoons(), steps=1, history=notes, progress=False)
+    assert notes.read_text() == "my own numbers\n"

@@ -288,7 +288,7 @@ def trained(path, **arguments):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"lr": 0.01}, "was written with another settings: lr was 0.001 and is 0.01. Go on with the same"),
+        ({"lr": 0.01}, "was written with another setting: lr was 0.001 and is 0.01. Go on with the same"),
         ({"steps": 3, "seed": 1}, "steps was 2 and is 3; seed was 0 and is 1."),
         ({"clip": None}, "clip was 5.0 and is None"),
         ({"ema": 0.9}, "ema was None and is 0.9"),
