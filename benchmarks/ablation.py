@@ -22,7 +22,7 @@ from flowlib.data import digits
 
 RESULT = Path(__file__).parent / "results" / "ablation.json"
 BUDGETS, SEEDS = (80, 400), range(5)
-SETTINGS = {"batch_size": 128, "lr": 1e-2, "progress": False}
+SETTINGS: dict[str, Any] = {"batch_size": 128, "lr": 1e-2, "progress": False}
 
 MIXERS: dict[str, Callable[[int], Any]] = {
     "no mixing": lambda C: Permute(list(range(C))),
