@@ -63,6 +63,7 @@ benchmarks: $(OTHERS)/ready
 	$(OTHERS)/bin/python -m benchmarks.quality
 	$(OTHERS)/bin/python -m benchmarks.speed
 	$(OTHERS)/bin/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.ablation
 
 serve: book
 	$(BIN)/python -m http.server --directory _build/html 8000
