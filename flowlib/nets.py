@@ -99,9 +99,9 @@ class MLP(Conditioner):
     since :math:`c_j` is distributed as :math:`u_j^\top z`. With fresh points at every step sharpness helps in
     many dimensions too; but a few thousand images are too few, and there it overfits: on the 1,437 digits
     torch's own length gives RealNVP 2.23 bits per dimension, :math:`1/\sqrt 6` gives 2.17. So that is the
-    least: from n = 8 on, the weights are torch's, over :math:`\sqrt 2`. (In :class:`~flowlib.MADE` the mask
-    takes half of a unit's weights, and with them as much of their length.) Weights of the context stay as
-    torch draws them.
+    least: from n = 8 on, the weights are torch's, over :math:`\sqrt 2`. (In
+    :class:`~flowlib.layers.autoregressive.MADE` the mask takes half of a unit's weights, and so as much of
+    their length.) Weights of the context stay as torch draws them.
 
     Shapes: ``z`` is ``(B, in_features)``, ``context`` is ``(B, context_features)``, and the
     output is ``(B, out_features)``.

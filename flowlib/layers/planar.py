@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -264,7 +264,8 @@ class _Row(Planar):
         self.w, self.u, self.b, self.context = w, u, b, None  # type: ignore[assignment]
 
 
-class FixedPointReport(NamedTuple):
+@dataclass(frozen=True)
+class FixedPointReport:
     r"""What :func:`fixed_point_inverse` did.
 
     Attributes:
