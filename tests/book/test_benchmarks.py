@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import tomllib
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -136,8 +135,9 @@ def test_unequal_sizes_are_refused() -> None:
         speed.check_sizes("maf", {"a": {"live": 100}, "b": {"live": 104}})
 
 
-def test_quality_at_a_tiny_size(results: dict[str, Any]) -> None:
-    task = replace(quality.toy(Checkerboard(), "Checkerboard"), seeds=1)
+def test_quality_at_a_tiny_size(results: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quality, "SEEDS", 1)
+    task = quality.toy(Checkerboard(), "Checkerboard")
     runs = [quality.run({"checkerboard": task}, ["flowlib"], steps, families=["spline"]) for steps in (1, 40)]
     entries = [run["tasks"]["checkerboard"]["families"]["spline"]["entries"]["flowlib"] for run in runs]
     assert task.best is not None

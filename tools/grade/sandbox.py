@@ -177,6 +177,7 @@ def _bubblewrap(program: str) -> list[str]:
     ]
     for name, value in ENVIRONMENT.items():
         command += ["--setenv", name, value]
+    command += ["--size", str(SPACE), "--tmpfs", "/tmp"]  # before what may lie in /tmp itself and is shown
     for path in dict.fromkeys(_shown()):
         command += ["--ro-bind", str(path), str(path)]
     for link in ("/bin", "/sbin", "/lib", "/lib32", "/lib64"):
@@ -185,8 +186,7 @@ def _bubblewrap(program: str) -> list[str]:
         elif os.path.isdir(link):
             command += ["--ro-bind", link, link]
     command += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache", "--proc", "/proc", "--dev", "/dev"]
-    for place in ("/tmp", "/dev/shm"):
-        command += ["--size", str(SPACE), "--tmpfs", place]
+    command += ["--size", str(SPACE), "--tmpfs", "/dev/shm"]
     command += ["--dir", "/tmp/home", "--chdir", "/tmp/home"]
     for path, place in _course():
         command += ["--ro-bind", path, place]
