@@ -151,6 +151,11 @@ def on_the_run(layer: nn.Module, points: Tensor) -> bool:
     return layer.training and points.device.type != "cpu"
 
 
+def may_look(layer: nn.Module, points: Tensor) -> bool:
+    """Whether a layer's check may look at values: where there are some, and nobody has to wait for them."""
+    return values_can_be_read() and not on_the_run(layer, points)
+
+
 def draws(layer: nn.Module, sampler: Callable[..., Tensor], shape: Sequence[int], like: Tensor) -> Tensor:
     """Random numbers for a layer: of the CPU in float64, as the bases' are, or of the GPU it trains on."""
     if on_the_run(layer, like):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from flowlib.bijection import Bijection, Compose, Inverse, draws, on_the_run, sum_event, values_can_be_read
+from flowlib.bijection import Bijection, Compose, Inverse, draws, may_look, sum_event
 from flowlib.layers.coupling import AffineCoupling, alternating_mask, checkerboard_mask, conditioner_sizes
 from flowlib.nets import MLP, ConvNet
 
@@ -81,7 +81,7 @@ class Dequantize(Bijection):
         return x, z.shape[1:].numel() * math.log(self.levels) + log_q
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        if _looking(self, x):
+        if may_look(self, x):
             self.check(x)
         u, minus_log_q = self.h(self._inside(draws(self, torch.rand, x.shape, x)), (x, context))
         z = ((x + self._inside(u)) / self.levels).masked_fill(self._wrong(x), math.nan)
@@ -215,7 +215,7 @@ class Logit(Bijection):
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         y = self.alpha + (1 - 2 * self.alpha) * x
-        if _looking(self, x) and not ((y > 0) & (y < 1)).all():
+        if may_look(self, x) and not ((y > 0) & (y < 1)).all():
             edge = self.alpha / (1 - 2 * self.alpha)
             raise ValueError(
                 f"Logit({self.alpha:g}) takes points between {-edge:.4g} and {1 + edge:.4g}, and they reach "
@@ -257,10 +257,6 @@ def levels_of(flow: nn.Module) -> int | None:
         17
     """
     return next((module.levels for module in flow.modules() if isinstance(module, Dequantize)), None)
-
-
-def _looking(layer: nn.Module, points: Tensor) -> bool:
-    return values_can_be_read() and not on_the_run(layer, points)
 
 
 __all__ = ["Dequantize", "Logit", "VariationalDequantize", "bits_per_dim", "levels_of"]

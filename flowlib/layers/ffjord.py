@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from flowlib.bijection import Bijection, draws, on_the_run, values_can_be_read
+from flowlib.bijection import Bijection, draws, may_look
 from flowlib.nets import MLP, _spread
 
 Slope = Callable[[float | Tensor, Tensor], Tensor]
@@ -357,7 +357,7 @@ class FFJORD(Bijection):
 
         state = torch.cat([points.flatten(1), points.new_zeros(points.shape[0], 1)], 1)
         state = solver(slope, state, start, end, self.parameters())
-        if values_can_be_read() and not on_the_run(self, points) and not state.isfinite().all():
+        if may_look(self, points) and not state.isfinite().all():
             raise RuntimeError(
                 f"The solution from t = {start:g} to {end:g} is not finite with {solver!r}: the velocity is "
                 "too steep for its steps. Take more steps, or train with a smaller learning rate or clipping."
