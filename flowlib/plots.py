@@ -274,7 +274,8 @@ def images(
 ) -> Axes:
     """Draw images side by side, row after row, with a white pixel between neighbours.
 
-    Values are clipped to [low, high]: ``low`` is black and ``high`` is white, or full colour.
+    Values are clipped to the range: ``low`` is black and ``high`` is white, or full colour. For dark ink on
+    white paper give the larger value as ``low``.
 
     Args:
         x: the images, shape ``(N, C, H, W)``: grey with C = 1, red, green and blue with C = 3.
@@ -284,7 +285,7 @@ def images(
 
     Raises:
         ValueError: if ``x`` has another shape, holds no image or a value that is not finite, or ``high``
-            does not lie above ``low``.
+            and ``low`` are equal.
 
     Example:
         >>> ax = images(torch.arange(48.0).reshape(3, 1, 4, 4))
@@ -299,8 +300,8 @@ def images(
     check_finite(x, "x")
     if high is None:
         high = float(x.max()) if x.max() > low else low + 1  # nothing above low: all is black
-    if not high > low:
-        raise ValueError(f"high must lie above low; they came as high={high:g} and low={low:g}.")
+    if high == low:
+        raise ValueError(f"high and low must differ; both came as {low:g}.")
     n, _, height, width = x.shape
     columns = min(n, columns)
     rows = -(-n // columns)

@@ -235,6 +235,7 @@ def test_images_are_clipped_to_their_range(caplog):
     assert shown(plots.images(x, low=-1, high=3))[0, :, 0].tolist() == [0, 0, 0.5, 1, 1]
     assert shown(plots.images(x))[0, :, 0] == pytest.approx([0, 0, 1 / 9, 1 / 3, 1])
     assert shown(plots.images(0 * x)).max() == 0
+    assert shown(plots.images(x, low=3, high=-1))[0, :, 0].tolist() == [1, 1, 0.5, 0, 0]  # dark on white
     assert not caplog.records  # matplotlib clips too, but complains, and a notebook would show it
 
 
@@ -244,7 +245,7 @@ def test_images_that_cannot_be_drawn_are_refused():
             plots.images(torch.zeros(shape))
     with pytest.raises(ValueError, match="x holds NaN or infinity"):
         plots.images(torch.full((1, 1, 2, 2), torch.inf))
-    with pytest.raises(ValueError, match="high must lie above low; they came as high=0 and low=0"):
+    with pytest.raises(ValueError, match="high and low must differ; both came as 0"):
         plots.images(torch.zeros(1, 1, 2, 2), high=0.0)
 
 
