@@ -6,15 +6,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-import subprocess
-import sys
 import zipfile
 
 import pytest
 
-from tests.grading.batch import ANSWERS, START, notebook
-from tests.grading.conftest import ROOT
+from tests.grading import course
+from tests.grading.batch import notebook
 from tools.grade import by_hand, grading, report, submissions, worksheet
+from tools.grade.__main__ import main
 from tools.grade.rubric import Check, Rubric
 
 NAMES = ["Müller, Zoë", "عمر الخيام", "Ada 🦊 Lovelace", 'O"Brien; <i>Pat', "=SUM(A1)", "石川 ゆり"]
@@ -60,7 +59,7 @@ def test_a_zip_writes_nowhere_else(tmp_path):
 
 
 def test_links_in_a_folder_are_not_followed(tmp_path):
-    (tmp_path / "secret.ipynb").write_bytes(notebook(*ANSWERS))
+    (tmp_path / "secret.ipynb").write_bytes(notebook(*course.ANSWERS))
     (tmp_path / "in" / "Eve").mkdir(parents=True)
     (tmp_path / "in" / "Eve" / "a.ipynb").symlink_to(tmp_path / "secret.ipynb")
     (one,) = submissions.find(tmp_path / "in")
@@ -230,52 +229,42 @@ def test_what_a_person_settled_stays_settled(tmp_path):
 
 
 CHANGED = """
-from tools.grade.rubric import Probe, Rubric, near, draw
+from tools.grade.judging import near
+from tools.grade.rubric import Rubric
 rubric = Rubric(2, "Changed")
-@rubric.question("2.6", "The layer", POINTS, "corrected")
-def corrected(probe):
-    probe.check(POINTS, "it returns its first argument's length", lambda: near(probe.ask("corrected", ARGS).shape[0], 3))
+@rubric.question("2.3", "The average", POINTS, "average")
+def average(probe):
+    probe.check(POINTS, "three numbers", lambda: near(probe.ask("average", INPUT), 2))
 """
 
 
-def test_regrade_scores_what_is_stored_and_runs_nobody(box, tmp_path):
-    course, out = tmp_path / "course", tmp_path / "out"
-    course.mkdir()
-    (course / "2_a.ipynb").write_bytes(notebook("x = 1"))
+def test_regrade_scores_what_is_stored_and_runs_nobody(box, capsys, tmp_path):
+    assignments, out = course.write(tmp_path / "course"), tmp_path / "out"
 
-    def rubric(points: int, args: str) -> None:
-        (course / "2_rubric.py").write_text(CHANGED.replace("POINTS", str(points)).replace("ARGS", args))
+    def rubric(points: int, values: str) -> None:
+        text = CHANGED.replace("POINTS", str(points)).replace("INPUT", values)
+        (assignments / "2_rubric.py").write_text(text)
 
     def run(*words: str) -> str:
-        command = [
-            sys.executable,
-            "-m",
-            "tools.grade",
-            *words,
-            "--out",
-            str(out),
-            "--assignments",
-            str(course),
-        ]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        assert main([*words, "--out", str(out), "--assignments", str(assignments)]) == 0
+        return capsys.readouterr().out
 
     def total() -> str:
         return next(csv.DictReader(io.StringIO((out / "grades.csv").read_text("utf-8-sig"))))["total"]
 
     (tmp_path / "in" / "Ada").mkdir(parents=True)
-    (tmp_path / "in" / "Ada" / "a.ipynb").write_bytes(notebook(START.format(student=5), *ANSWERS))
-    rubric(6, "draw(1, 3), draw(2, 3)")
+    cells = notebook(course.START.format(student=5), *course.ANSWERS)
+    (tmp_path / "in" / "Ada" / "a.ipynb").write_bytes(cells)
+    rubric(6, "[1.0, 2.0, 3.0]")
     run("2", str(tmp_path / "in"))
     assert total() == "6"
     (record,) = (out / "records").glob("*.json")
     stored = json.loads(record.read_text())
     assert stored["replies"]
-    rubric(8, "draw(1, 3), draw(2, 3)")
+    rubric(8, "[1.0, 2.0, 3.0]")
     run("regrade", "2")
     assert total() == "8"
-    rubric(8, "draw(3, 3), draw(2, 3)")
+    rubric(8, "[0.0, 2.0, 4.0]")
     assert "not asked when it ran" in run("regrade", "2")
     assert json.loads(record.read_text()) == stored
     assert "  kept  " not in run("2", str(tmp_path / "in"))  # new questions need a new run

@@ -14,7 +14,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tests.grading.batch import ANSWERS, START, notebook
+from tests.grading import course
+from tests.grading.batch import notebook
 from tests.grading.conftest import ROOT
 from tools.assignments import CODE, TEXT, secrets
 from tools.grade import sandbox
@@ -68,7 +69,7 @@ def test_no_hidden_check_and_no_solution_is_readable_where_student_code_runs(box
     # backwards, so that the search does not find its own list
     head = f"NEEDLES = {[line[::-1] for line in hidden]!r}\nPREFIX = {sys.base_prefix!r}\n"
     head += "WORDS = ['_rubric', 'assignments', 'grades.csv', 'submissions', '.ipynb']\n"
-    with_answer = [START.format(student=1), *ANSWERS, head + SEARCH]
+    with_answer = [course.START.format(student=1), *course.ANSWERS, head + SEARCH]
     session = Session(with_answer, box)
     try:
         session.run()
@@ -83,7 +84,8 @@ def test_the_search_finds_what_is_there(box):
     session = Session(
         [
             "secret = {'key': 'a hidden check, long enough' + '!'}\n"
-            "NEEDLES = ['!hguone gnol ,kcehc neddih a']\nPREFIX, WORDS = '/none', ['flowlib']\n" + SEARCH
+            "NEEDLES = ['!hguone gnol ,kcehc neddih a']\n"
+            f"PREFIX, WORDS = {sys.base_prefix!r}, ['flowlib']\n" + SEARCH
         ],
         box,
     )
@@ -96,8 +98,9 @@ def test_the_search_finds_what_is_there(box):
 
 
 def test_a_run_that_was_killed_goes_on_where_it_was(box, tmp_path):
+    assignments = course.write(tmp_path / "course")
     for i in range(5):
-        cells = [START.format(student=i + 1), *ANSWERS]
+        cells = [course.START.format(student=i + 1), *course.ANSWERS]
         (tmp_path / "in" / f"Student {i}").mkdir(parents=True)
         (tmp_path / "in" / f"Student {i}" / "a.ipynb").write_bytes(notebook(*cells))
     out = tmp_path / "out"
@@ -109,6 +112,8 @@ def test_a_run_that_was_killed_goes_on_where_it_was(box, tmp_path):
         str(tmp_path / "in"),
         "--out",
         str(out),
+        "--assignments",
+        str(assignments),
         "--workers",
         "1",
     ]
@@ -127,7 +132,7 @@ def test_a_run_that_was_killed_goes_on_where_it_was(box, tmp_path):
     second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert second.returncode == 0, second.stderr
     assert second.stdout.count("  kept  ") == done
-    assert second.stdout.count(": 22/84") == 5
+    assert second.stdout.count(": 22/22") == 5
     assert not list((out / "records").glob(".*"))
 
 

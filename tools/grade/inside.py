@@ -69,17 +69,20 @@ def pack(value: Any, depth: int = 0) -> dict[str, Any]:
 
 def unpack(packed: dict[str, Any]) -> Any:
     """Turn plain data into an argument: arrays to tensors, code to what it evaluates to."""
-    import numpy as np
-    import torch
-
-    if "array" in packed:
-        array = np.frombuffer(base64.b64decode(packed["array"]), packed["dtype"]).reshape(packed["shape"])
-        return array.item() if packed.get("plain") else torch.from_numpy(array.copy())
+    if "text" in packed:
+        return packed["text"]
     if "list" in packed:
         return [unpack(entry) for entry in packed["list"]]
+    import numpy as np
+
+    if packed.get("plain"):
+        return np.frombuffer(base64.b64decode(packed["array"]), packed["dtype"]).item()
+    import torch
+
     if "code" in packed:
         return eval(packed["code"], {"torch": torch} | {k: unpack(v) for k, v in packed["given"].items()})
-    return packed.get("text")
+    array = np.frombuffer(base64.b64decode(packed["array"]), packed["dtype"]).reshape(packed["shape"])
+    return torch.from_numpy(array.copy())
 
 
 def call(names: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from tools.grade.inside import PATIENCE
 from tools.grade.sandbox import Sandbox, new_name
 
 LONGEST_LINE = 64 << 20
+FORGED = "wrote into the line that answers come through and was stopped"
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,8 @@ class Session:
     def _note(self, message: dict[str, Any]) -> None:
         if isinstance(begins := message.get("begins"), int):
             self._running = begins
+        elif "cell" not in message:
+            self._end(FORGED)
         number, trouble = message.get("cell"), message.get("trouble")
         if isinstance(number, int) and isinstance(trouble, str) and trouble:
             self.troubles[number] = trouble[:400]
@@ -188,7 +191,7 @@ class Session:
         except (ValueError, RecursionError):
             message = None
         if not isinstance(message, dict):
-            self._end("wrote into the line that answers come through and was stopped")
+            self._end(FORGED)
         return message
 
     def _end(self, reason: str) -> NoReturn:
