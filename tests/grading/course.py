@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nbformat
+
 RUBRIC = """
 import math
 import torch
@@ -55,6 +57,7 @@ def write(folder: Path) -> Path:
     """Write the course's folder of assignments."""
     folder.mkdir()
     for number, rubric in {2: RUBRIC, 3: OTHER}.items():
-        (folder / f"{number}_small.ipynb").write_text("{}")
+        edition = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("import math\nSTUDENT = 0")])
+        nbformat.write(edition, folder / f"{number}_small.ipynb")
         (folder / f"{number}_rubric.py").write_text(rubric, "utf-8")
     return folder
