@@ -103,6 +103,12 @@ for _ in range(9):  # 512 processes, no more
     except OSError:
         pass
 time.sleep(30)"""
+FAMILY = """import os, time
+for _ in range(3):
+    if not os.fork():
+        hoard = b"x" * (250 << 20)
+        time.sleep(30)
+time.sleep(30)"""
 WRONG = "def scaled(z, s):\n    return z, z"
 FORGED = """import os
 line = b'{"reply": {"array": "AAAAAAAA8D8=", "dtype": "<f8", "shape": []}}\\n' * 50
@@ -196,6 +202,7 @@ def _cases() -> Iterator[Case]:
     )
     yield one("Fork Bomb", BOMB, *ANSWERS, trouble="processes")
     yield one("Large Array", "import numpy; hoard = numpy.ones(10 * 2**27)", *ANSWERS, trouble="allocate")
+    yield one("Hoarding Family", FAMILY, *ANSWERS, trouble="MB of memory")
     yield one(
         "Full Disk",
         "with open('/tmp/big', 'wb') as f:\n  while True: f.write(bytes(10**7))",

@@ -14,7 +14,7 @@ from tools.grade import by_hand, grading, report, submissions
 from tools.grade.rubric import load_all
 from tools.grade.session import Limits
 
-LIMITS = Limits(cell_seconds=1.5, ask_seconds=1.5, grace=1, processes=64)
+LIMITS = Limits(cell_seconds=1.5, ask_seconds=1.5, grace=1, processes=64, memory=600 << 20)
 ROOMY = Limits(cell_seconds=30, ask_seconds=20)  # importing torch takes its time
 
 

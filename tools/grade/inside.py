@@ -186,7 +186,7 @@ def main() -> None:
     sys.stdout = sys.stderr = Nowhere()  # type: ignore[assignment]
     if Path(FONTS).is_dir():
         shutil.copytree(FONTS, Path.home() / ".cache/matplotlib")
-    limit(start["memory"], start["processes"], start["seconds"])
+    limit(start["memory"], start["processes"], int(start["seconds"]))
     for ringing in (signal.SIGALRM, signal.SIGPROF):
         signal.signal(ringing, out_of_time)
     for number, source in start["cells"]:
