@@ -26,7 +26,8 @@ ul { list-style: none; padding: 0 } li { margin: .35rem 0 }
 .answer { white-space: pre-wrap; overflow-wrap: anywhere; overflow-x: auto }
 code { font: .92em ui-monospace, monospace; overflow-wrap: anywhere }
 article { border-top: 1px solid #8888; padding: .5rem 0 1rem }
-.columns { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(34rem, 100%), 1fr)); gap: 0 2rem }
+.columns { display: grid; gap: 0 2rem }
+.columns { grid-template-columns: repeat(auto-fill, minmax(min(34rem, 100%), 1fr)) }
 """
 
 # the plain set of macros: no \\href, no \\require, nothing that a student's text could load or run
