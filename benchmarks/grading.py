@@ -8,6 +8,7 @@ time of the clock stands the processor's, which a busy machine does not change.
 from __future__ import annotations
 
 import json
+import os
 import resource
 import shutil
 import sys
@@ -56,10 +57,11 @@ def measure(students: int) -> dict[str, Any]:
     try:
         write_submissions(students, folder / "in")
         rubric, out = load(2), folder / "out"
-        results, times = [], []
+        results, times, loads = [], [], []
         for seconds, result in graded(folder / "in", out):
             results.append(result)
             times.append(seconds)
+            loads.append(os.getloadavg()[0])
             print(f"{len(results)}/{students}: {seconds:.0f} s, {result.total:g} points", flush=True)
         again = [seconds for seconds, _ in graded(folder / "in", out)][-1]
         begun = time.perf_counter()
@@ -76,6 +78,7 @@ def measure(students: int) -> dict[str, Any]:
         "students": students,
         "at_a_time": 2,
         "full_marks": sum(result.total == full for result in results),
+        "mean_load_of_the_machine": round(sum(loads) / students, 1),
         "seconds": round(times[-1], 1),
         "seconds_per_student": round(times[-1] / students, 2),
         "seconds_of_the_first_half": round(half, 1),

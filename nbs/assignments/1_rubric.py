@@ -4,7 +4,8 @@ import math
 
 import torch
 
-from tools.grade.rubric import Code, Probe, Rubric, Wrong, draw, log_volume, near, numbers, slopes
+from tools.grade.judging import draw, log_volume, made, near, numbers, pair, slopes
+from tools.grade.rubric import Code, Probe, Rubric, Wrong
 
 rubric = Rubric(1, "Change of variables and Jacobians")
 LOG_2PI = math.log(2 * math.pi)
@@ -100,10 +101,7 @@ def volume_of_maps(probe: Probe) -> None:
     A[0] *= -torch.linalg.det(A).sign()
     z = draw(2, 20, 3)
 
-    def bent(z):
-        return torch.tanh(z @ A.T) + 0.7 * z @ A.T
-
-    code = Code("lambda z: torch.tanh(z @ A.T) + 0.7 * z @ A.T", {"A": A})
+    bent, code = made("lambda z: torch.tanh(z @ A.T) + 0.7 * z @ A.T", A=A)
     probe.check(
         4,
         "a map in three dimensions",
@@ -163,16 +161,10 @@ rubric.written("2.5", "Area on a surface", 8)
 def stacked(probe: Probe) -> None:
     z, L = 0.6 * draw(6, 30, 4), triangular(7, 4)
 
-    def part(i):
-        answer = probe.ask("stack", z, L)
-        if not isinstance(answer, list) or len(answer) != 2:
-            raise Wrong("stack must return the pair (x, log_det).")
-        return answer[i]
-
     x = right_stack(z, L)
     volume = torch.linalg.slogdet(slopes(lambda z: right_stack(z, L), z)).logabsdet
-    probe.check(3, "x", lambda: near(part(0), x))
-    probe.check(5, "log-det against finite differences", lambda: near(part(1), volume))
+    probe.check(3, "x", lambda: near(pair(probe, "stack", z, L)[0], x))
+    probe.check(5, "log-det against finite differences", lambda: near(pair(probe, "stack", z, L)[1], volume))
     want = -(z**2).sum(1) / 2 - 2 * LOG_2PI - volume
     probe.check(6, "stack_log_prob", lambda: near(probe.ask("stack_log_prob", x, L), want))
 

@@ -5,7 +5,8 @@ import random
 
 import torch
 
-from tools.grade.rubric import Probe, Rubric, Wrong, at_most, draw, log_volume, near, numbers, slopes
+from tools.grade.judging import at_most, draw, log_volume, near, numbers, pair, slopes
+from tools.grade.rubric import Probe, Rubric, Wrong
 
 rubric = Rubric(2, "Likelihood and planar flows")
 LOG_2PI = math.log(2 * math.pi)
@@ -86,10 +87,7 @@ def best(probe: Probe) -> None:
     S = (x - x.mean(0)).T @ (x - x.mean(0)) / len(x)
 
     def part(i, shape):
-        answer = probe.ask("best_linear", x)
-        if not isinstance(answer, list) or len(answer) != 2:
-            raise Wrong("best_linear must return the pair (A, c).")
-        return numbers(answer[i], shape)
+        return numbers(pair(probe, "best_linear", x)[i], shape)
 
     probe.check(2, "c", lambda: near(part(1, (3,)), x.mean(0)))
     probe.check(2, "A Aᵀ is the covariance", lambda: near(part(0, (3, 3)) @ part(0, (3, 3)).T, S))
@@ -111,10 +109,7 @@ def gradient(probe: Probe) -> None:
     want = slopes(nll, point)[0, 0]
 
     def part(i, shape):
-        answer = probe.ask("linear_gradient", x, A, c)
-        if not isinstance(answer, list) or len(answer) != 2:
-            raise Wrong("linear_gradient must return a pair.")
-        return numbers(answer[i], shape)
+        return numbers(pair(probe, "linear_gradient", x, A, c)[i], shape)
 
     says = "against finite differences"
     probe.check(6, f"∂L/∂A {says}", lambda: near(part(0, (3, 3)), want[:9].reshape(3, 3), 1e-5))
@@ -148,10 +143,7 @@ def planar(probe: Probe) -> None:
     }
 
     def part(i, name):
-        answer = probe.ask("planar", z, *layers[name])
-        if not isinstance(answer, list) or len(answer) != 2:
-            raise Wrong("planar must return the pair (x, log_det).")
-        return answer[i]
+        return pair(probe, "planar", z, *layers[name])[i]
 
     def volume(name):
         return log_volume(lambda z: right_planar(z, *layers[name]), z)

@@ -4,7 +4,8 @@ import math
 
 import torch
 
-from tools.grade.rubric import Code, Probe, Rubric, Wrong, draw, log_volume, near, numbers
+from tools.grade.judging import draw, log_volume, made, near, numbers, pair
+from tools.grade.rubric import Probe, Rubric
 
 rubric = Rubric(3, "Couplings, images and Glow")
 
@@ -15,11 +16,6 @@ STAIRS = "lambda k: torch.floor(2 * k @ A) / 4"
 
 
 # --- right answers ------------------------------------------------------------------------
-
-
-def made(source, **given):
-    """The conditioner and what students are sent of it."""
-    return eval(source, {"torch": torch} | given), Code(source, given)
 
 
 def coupling(z, s, t, r):
@@ -50,14 +46,6 @@ def variant(student):
     return nats, torch.tensor(
         [[order[i] in kept for i in range(7)] for kept in ([0, 1], [2, 3, 4], [4, 5, 6])]
     )
-
-
-def pair(probe, name, *args):
-    """The two things that a function returns."""
-    answer = probe.ask(name, *args)
-    if not isinstance(answer, list) or len(answer) != 2:
-        raise Wrong(f"{name} must return a pair.")
-    return answer
 
 
 # --- questions ----------------------------------------------------------------------------

@@ -4,7 +4,8 @@ import math
 
 import torch
 
-from tools.grade.rubric import Code, Probe, Rubric, Wrong, draw, log_volume, near
+from tools.grade.judging import draw, log_volume, made, near, pair
+from tools.grade.rubric import Probe, Rubric
 
 rubric = Rubric(4, "Autoregressive flows, Flow++, VFlow and wavelets")
 LOG_2PI = math.log(2 * math.pi)
@@ -14,11 +15,6 @@ ALPHA = "lambda x: torch.tanh(x @ B.tril(-1).T) - 0.2"
 
 
 # --- right answers ------------------------------------------------------------------------
-
-
-def made(source, **given):
-    """The function and what students are sent of it."""
-    return eval(source, {"torch": torch} | given), Code(source, given)
 
 
 def flow(seed, d):
@@ -45,14 +41,6 @@ def right_mixture(x, a, b):
     up = torch.logsumexp(log_pi - torch.nn.functional.softplus(-t), 1)
     down = torch.logsumexp(log_pi - torch.nn.functional.softplus(t), 1)
     return (up - down) * math.exp(a) + b
-
-
-def pair(probe, name, *args):
-    """The two things that a function returns."""
-    answer = probe.ask(name, *args)
-    if not isinstance(answer, list) or len(answer) != 2:
-        raise Wrong(f"{name} must return a pair.")
-    return answer
 
 
 def variant(student):

@@ -2,7 +2,8 @@
 
 import torch
 
-from tools.grade.rubric import Code, Probe, Rubric, Wrong, draw, log_volume, near, numbers, slopes
+from tools.grade.judging import draw, log_volume, made, near, numbers, pair, slopes
+from tools.grade.rubric import Probe, Rubric, Wrong
 
 rubric = Rubric(5, "Continuous flows, and a project")
 
@@ -14,8 +15,7 @@ FIELD = "lambda x, t: torch.tanh(x @ A.T + t) + 0.3 * x * (1 - t)"
 
 def field(seed, d):
     """A velocity, and what students are sent of it."""
-    A = draw(seed, d, d)
-    return eval(FIELD, {"torch": torch, "A": A}), Code(FIELD, {"A": A})
+    return made(FIELD, A=draw(seed, d, d))
 
 
 def step(v, x, t, h):
@@ -36,14 +36,6 @@ def right_velocity(x, t, data, sigma):
     log_weights = -((x[:, None] - t * data) ** 2).sum(2) / (2 * width**2)
     weights = (log_weights - log_weights.logsumexp(1, keepdim=True)).exp()
     return weights @ data - (1 - sigma) * (x - t * weights @ data) / width
-
-
-def pair(probe, name, *args):
-    """The two things that a function returns."""
-    answer = probe.ask(name, *args)
-    if not isinstance(answer, list) or len(answer) != 2:
-        raise Wrong(f"{name} must return a pair.")
-    return answer
 
 
 def variant(student):

@@ -1,5 +1,5 @@
 # ruff: noqa: E501  (students' cells, a line each)
-"""Synthetic submissions of assignment 2: every fault that a hundred students bring, and what it must cost.
+"""Synthetic submissions of the small assignment: every fault that a hundred students bring, and what it must cost.
 
 A case is a name, the file or files handed in, and either the points or a part of the sentence that sends it
 to a person; ``trouble`` is a part of what the feedback page must say of a cell or a check.
@@ -9,18 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 
-START = "import torch\ntorch.set_default_dtype(torch.float64)\nSTUDENT = {student}"
-PLANAR = """def planar(z, w, u, b):
-    h = torch.tanh(z @ w + b)
-    return z + h[:, None] * u, torch.log(torch.abs(1 + (1 - h**2) * (u @ w)))"""
-CORRECTED = """def corrected(u, w):
-    a = u @ w
-    return u + (torch.nn.functional.softplus(a) - 1 - a) * w / (w @ w)"""
-BEST = "def best_linear(x):\n    c = x.mean(0)\n    return torch.linalg.cholesky((x - c).T @ (x - c) / len(x)), c"
-ANSWERS = (PLANAR, CORRECTED, BEST)
-FULL, PLANAR_POINTS = 22, 10  # 10 + 6 + 6
+from tests.grading.course import ANSWERS, AVERAGE, FULL, SCALED, START, UNIT
 
 
 @dataclass
@@ -32,12 +24,17 @@ class Case:
     points: float | None = FULL
     person: str = ""
     trouble: str = ""
-    student: int = field(default=0)
+    student: int = 0
+
+    @property
+    def slow(self) -> bool:
+        """Whether a cell takes seconds for its imports."""
+        return any(name in data for data in self.files.values() for name in (b"torch", b"flowlib"))
 
 
 def notebook(*cells: str, written: str = "It is so.", **more: object) -> bytes:
     """A notebook as JupyterLab writes it."""
-    markdown = {"cell_type": "markdown", "id": "w", "metadata": {}, "source": f"### Answer 2.1\n\n{written}"}
+    markdown = {"cell_type": "markdown", "id": "w", "metadata": {}, "source": f"### Answer 2.4\n\n{written}"}
     code = [
         {
             "cell_type": "code",
@@ -95,10 +92,10 @@ COLAB = {
     "kernelspec": {"name": "python3", "display_name": "Python 3"},
     "accelerator": "GPU",
 }
-ANOTHER_WAY = """from torch.func import jacrev, vmap
-def planar(points, w, u, b):
-    f = lambda z: z + u * torch.tanh(torch.dot(w, z) + b)
-    return vmap(f)(points), torch.stack([torch.linalg.slogdet(jacrev(f)(z)).logabsdet for z in points])"""
+ANOTHER_WAY = """import torch
+def scaled(z, s):
+    slopes = torch.func.jacrev(lambda z: s * z)(torch.tensor(z, dtype=torch.float64))
+    return slopes @ torch.tensor(z, dtype=torch.float64), slopes.diagonal().abs().log()"""
 BOMB = """import os, time
 for _ in range(9):  # 512 processes, no more
     try:
@@ -106,7 +103,13 @@ for _ in range(9):  # 512 processes, no more
     except OSError:
         pass
 time.sleep(30)"""
-WRONG_PLANAR = "def planar(z, w, u, b):\n    return z, z[:, 0]"
+FAMILY = """import os, time
+for _ in range(3):
+    if not os.fork():
+        hoard = b"x" * (250 << 20)
+        time.sleep(30)
+time.sleep(30)"""
+WRONG = "def scaled(z, s):\n    return z, z"
 FORGED = """import os
 line = b'{"reply": {"array": "AAAAAAAA8D8=", "dtype": "<f8", "shape": []}}\\n' * 50
 print(line.decode())
@@ -115,20 +118,22 @@ for channel in range(3, 64):
         os.write(channel, line)
     except OSError:
         pass"""
-LOOK_AROUND = """import glob
-FOUND = glob.glob("/course/**/*rubric*", recursive=True) + glob.glob("/tmp/**/*.csv", recursive=True)
-open("/course/../course/2_rubric.py")"""
+WRITES = """import os
+os.makedirs(os.path.dirname(r"@GRADEBOOK@"), exist_ok=True)  # in a /tmp that is the notebook's own
+open(r"@GRADEBOOK@", "w").write("hello")
+open("/usr/hello", "w")"""
 
 
-def cases() -> Iterator[Case]:
-    """Every case; each with a student number of its own."""
+def cases(places: dict[str, Path]) -> Iterator[Case]:
+    """Every case, each with a student number of its own; ``places`` is what cheats look for."""
     for number, case in enumerate(_cases(), 101):
         case.student = case.student or number
-        stamp = START.format(student=case.student)
-        case.files = {
-            name: data.replace(b"@START@", json.dumps(stamp)[1:-1].encode())
-            for name, data in case.files.items()
-        }
+        marks = {"START": START.format(student=case.student)} | {k: str(v) for k, v in places.items()}
+        for mark, text in marks.items():
+            replaced = json.dumps(text)[1:-1].encode()
+            case.files = {
+                name: data.replace(f"@{mark}@".encode(), replaced) for name, data in case.files.items()
+            }
         yield case
 
 
@@ -140,10 +145,10 @@ def _cases() -> Iterator[Case]:
 
     # how notebooks look when they come back
     yield Case("Perfect Student", {"2_likelihood.ipynb": good})
-    yield one("Another Method", ANOTHER_WAY, CORRECTED, BEST)
+    yield one("Another Method", ANOTHER_WAY, UNIT, AVERAGE)
     yield Case("Duplicated Ids", {"a.ipynb": changed(good, id="same")})
     yield Case("No Metadata", {"a.ipynb": changed(good, id=None, metadata=None, outputs=None)})
-    yield Case("Reordered Cells", {"a.ipynb": notebook(BEST, PLANAR, "@START@", CORRECTED)})
+    yield Case("Reordered Cells", {"a.ipynb": notebook(AVERAGE, SCALED, "@START@", UNIT)})
     yield Case("Renamed File", {"Untitled7 (copy) final FINAL.ipynb": good})
     yield Case("Older Format", {"a.ipynb": b"@3" + good})
     yield Case(
@@ -158,10 +163,10 @@ def _cases() -> Iterator[Case]:
     yield Case("No Suffix", {"notebook.json": good})
     yield Case("Zipped Twice", {"mine.zip": b"@zip" + good})
     yield Case("Same Twice", {"a.ipynb": good, "a-1.ipynb": good})
-    yield Case("Two Versions", {"a.ipynb": good, "b.ipynb": notebook("@START@", PLANAR)}, None, "differ")
+    yield Case("Two Versions", {"a.ipynb": good, "b.ipynb": notebook("@START@", SCALED)}, None, "differ")
     yield Case(
         "Other Assignment",
-        {"a.ipynb": notebook("volume = 1.0", "def triangle_map(u, c): return u")},
+        {"a.ipynb": notebook("something_else = 1.0")},
         None,
         "answers assignment",
     )
@@ -174,8 +179,8 @@ def _cases() -> Iterator[Case]:
     )
     yield one(
         "Untouched Student",
-        "def planar(z, w, u, b):\n    ...",
-        "nll_floor = None",
+        "def scaled(z, s):\n    ...",
+        "unit = None",
         points=0,
         trouble="not answered yet",
     )
@@ -196,7 +201,8 @@ def _cases() -> Iterator[Case]:
         trouble="was stopped",  # by the alarm, if that falls between two tries, else with its process
     )
     yield one("Fork Bomb", BOMB, *ANSWERS, trouble="processes")
-    yield one("Large Array", "hoard = torch.ones(10 * 2**27)", *ANSWERS, trouble="allocate")
+    yield one("Large Array", "import numpy; hoard = numpy.ones(10 * 2**27)", *ANSWERS, trouble="allocate")
+    yield one("Hoarding Family", FAMILY, *ANSWERS, trouble="MB of memory")
     yield one(
         "Full Disk",
         "with open('/tmp/big', 'wb') as f:\n  while True: f.write(bytes(10**7))",
@@ -205,50 +211,52 @@ def _cases() -> Iterator[Case]:
     )
     yield one("Sudden Exit", "import os; os._exit(0)", *ANSWERS, trouble="ended the process")
     yield one("Polite Exit", "import sys; sys.exit()", *ANSWERS, trouble="SystemExit")
-    yield one("Syntax Error", "def planar(z, w:", *ANSWERS, trouble="SyntaxError")
+    yield one("Syntax Error", "def scaled(z, s:", *ANSWERS, trouble="SyntaxError")
     yield one("Asks Input", "name = input()", *ANSWERS, trouble="EOFError")
     yield one(
         "Exit In Answer",
-        "import os\ndef planar(z, w, u, b): os._exit(0)",
+        "import os\ndef scaled(z, s): os._exit(0)",
         *ANSWERS[1:],
         points=12,
         trouble="ended",
     )
     yield one(
         "Loop In Answer",
-        "def planar(z, w, u, b):\n  while True: pass",
+        "def scaled(z, s):\n  while True: pass",
         *ANSWERS[1:],
         points=12,
         trouble="too long",
     )
     # what cheats
-    yield one("Reads Rubric", LOOK_AROUND, *ANSWERS, trouble="FileNotFoundError")
-    yield one("Writes Outside", "open('/usr/hello', 'w')", *ANSWERS, trouble="Read-only")
+    for place in ("Rubric", "Neighbour", "Gradebook"):
+        look = f'open(r"@{place.upper()}@").read()'
+        yield one(f"Reads {place}", look, *ANSWERS, trouble="FileNotFoundError")
+    yield one("Writes Outside", WRITES, *ANSWERS, trouble="Read-only")
     yield one(
         "Opens Socket",
         "import socket; socket.create_connection(('9.9.9.9', 53), 2)",
         *ANSWERS,
         trouble="unreachable",
     )
-    patched = "torch.allclose = torch.equal = torch.Tensor.__eq__ = lambda *a, **k: True"
-    yield one("Patches Torch", WRONG_PLANAR, patched, points=0)
+    patched = "import torch\ntorch.allclose = torch.equal = torch.Tensor.__eq__ = lambda *a, **k: True"
+    yield one("Patches Torch", WRONG, patched, points=0)
     claims = "import flowlib.check\nflowlib.check.exercise = print\nPOINTS = points = score = 100"
-    yield one("Patches Flowlib", WRONG_PLANAR, claims, points=0)
+    yield one("Patches Flowlib", WRONG, claims, points=0)
     forge = 'import json\njson.dumps = lambda *a, **k: \'{"reply": {"points": 100}}\''
-    yield one("Patches Json", WRONG_PLANAR, forge, points=0)
-    yield one("Forges Replies", WRONG_PLANAR, FORGED, points=0)
+    yield one("Patches Json", WRONG, forge, points=0, trouble="wrote into the line")
+    yield one("Forges Replies", WRONG, FORGED, points=0, trouble="wrote into the line")
     agree = "class Yes:\n  def __eq__(self, other): return True\n  __lt__ = __gt__ = __le__ = __eq__\n"
-    yield one("Always Equal", agree + "def corrected(u, w): return Yes()", points=0, trouble="type Yes")
+    yield one("Always Equal", agree + "def unit(v): return Yes()", points=0, trouble="type Yes")
     # wrong answers
-    yield one("Not A Number", "def corrected(u, w): return u / 0 * 0", points=0, trouble="NaN")
-    yield one("Infinite", "def corrected(u, w): return u / 0", points=0, trouble="infinite")
-    yield one("Wrong Shape", "def corrected(u, w): return u[None]", points=0, trouble="shape (1, 3)")
-    yield one("Wrong Dtype", CORRECTED.replace("return u +", "return 1j * u +"), points=0, trouble="complex")
-    yield one("Not Callable", "corrected = 3", points=0, trouble="TypeError")
+    yield one("Not A Number", "def unit(v): return [x * math.nan for x in v]", points=0, trouble="NaN")
+    yield one("Infinite", "def unit(v): return [x * math.inf for x in v]", points=0, trouble="infinite")
+    as_array = "import numpy\ndef unit(v): return numpy.array(v)"
+    yield one("Wrong Shape", f"{as_array}[None] / 13", points=0, trouble="shape (1, 3)")
+    yield one("Wrong Dtype", f"{as_array} / 13 + 0j", points=0, trouble="complex")
+    yield one("Not Callable", "unit = 3", points=0, trouble="TypeError")
     yield one(
-        "Wrong Sign", PLANAR.replace("torch.log(", "-torch.log("), points=4, trouble="sign is the other way"
+        "Wrong Sign", SCALED.replace("math.log", "-math.log"), points=4, trouble="sign is the other way"
     )
-    yield one("Raises In Answer", "def corrected(u, w): raise SystemExit('100 points')", PLANAR, points=10)
-    same = Case("Shared Number One", {"a.ipynb": good}, FULL, person="also given by", student=7)
-    yield same
-    yield Case("Shared Number Two", {"a.ipynb": good}, FULL, person="also given by", student=7)
+    yield one("Raises In Answer", "def unit(v): raise SystemExit('100 points')", SCALED, points=10)
+    for which in ("One", "Two"):
+        yield Case(f"Shared Number {which}", {"a.ipynb": good}, FULL, person="also given by", student=7)

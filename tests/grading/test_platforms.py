@@ -5,15 +5,12 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-import subprocess
-import sys
 import zipfile
 
 import pytest
 
-from tests.grading.batch import ANSWERS, START, notebook
-from tests.grading.conftest import ROOT
+from tests.grading import course
+from tests.grading.batch import notebook
 from tools.grade import by_hand, grading, report, submissions, worksheet
 from tools.grade.rubric import Check, Rubric
 
@@ -60,7 +57,7 @@ def test_a_zip_writes_nowhere_else(tmp_path):
 
 
 def test_links_in_a_folder_are_not_followed(tmp_path):
-    (tmp_path / "secret.ipynb").write_bytes(notebook(*ANSWERS))
+    (tmp_path / "secret.ipynb").write_bytes(notebook(*course.ANSWERS))
     (tmp_path / "in" / "Eve").mkdir(parents=True)
     (tmp_path / "in" / "Eve" / "a.ipynb").symlink_to(tmp_path / "secret.ipynb")
     (one,) = submissions.find(tmp_path / "in")
@@ -229,57 +226,17 @@ def test_what_a_person_settled_stays_settled(tmp_path):
         table.write_text(table.read_text("utf-8-sig").rstrip().rstrip(",") + ",yes\n", "utf-8")
 
 
-CHANGED = """
-from tools.grade.rubric import Probe, Rubric, near, draw
-rubric = Rubric(2, "Changed")
-@rubric.question("2.6", "The layer", POINTS, "corrected")
-def corrected(probe):
-    probe.check(POINTS, "it returns its first argument's length", lambda: near(probe.ask("corrected", ARGS).shape[0], 3))
-"""
-
-
-def test_regrade_scores_what_is_stored_and_runs_nobody(box, tmp_path):
-    course, out = tmp_path / "course", tmp_path / "out"
-    course.mkdir()
-    (course / "2_a.ipynb").write_bytes(notebook("x = 1"))
-
-    def rubric(points: int, args: str) -> None:
-        (course / "2_rubric.py").write_text(CHANGED.replace("POINTS", str(points)).replace("ARGS", args))
-
-    def run(*words: str) -> str:
-        command = [
-            sys.executable,
-            "-m",
-            "tools.grade",
-            *words,
-            "--out",
-            str(out),
-            "--assignments",
-            str(course),
-        ]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def total() -> str:
-        return next(csv.DictReader(io.StringIO((out / "grades.csv").read_text("utf-8-sig"))))["total"]
-
-    (tmp_path / "in" / "Ada").mkdir(parents=True)
-    (tmp_path / "in" / "Ada" / "a.ipynb").write_bytes(notebook(START.format(student=5), *ANSWERS))
-    rubric(6, "draw(1, 3), draw(2, 3)")
-    run("2", str(tmp_path / "in"))
-    assert total() == "6"
-    (record,) = (out / "records").glob("*.json")
-    stored = json.loads(record.read_text())
-    assert stored["replies"]
-    rubric(8, "draw(1, 3), draw(2, 3)")
-    run("regrade", "2")
-    assert total() == "8"
-    rubric(8, "draw(3, 3), draw(2, 3)")
-    assert "not asked when it ran" in run("regrade", "2")
-    assert json.loads(record.read_text()) == stored
-    assert "  kept  " not in run("2", str(tmp_path / "in"))  # new questions need a new run
-    assert total() == "8"
+def test_a_settled_case_without_a_notebook_is_complete_and_its_page_says_why(tmp_path):
+    rubric = tiny_rubric()
+    record = grading.Record("k", "Ada", "Ada", "1", "flat", problem="There is no notebook.")
+    for settled in ("", "yes"):
+        by_hand.save(tmp_path / by_hand.PERSON, ["key", "settled"], [["k", settled]])
+        one = grading.judge(record, rubric, grading.from_record(record))
+        by_hand.apply([one], tmp_path)
+        page = report.page(rubric, one)
+        assert one.complete == ("0 of 10 points<" in page) == bool(settled)
+        assert ("A person looks at this" in page) != bool(settled)
+        assert "There is no notebook." in page
 
 
 def test_the_rubrics_own_fault_costs_nobody_points():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import stat
 import subprocess
 import sys
 import time
@@ -14,7 +13,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tests.grading.batch import ANSWERS, START, notebook
+from tests.grading import course
+from tests.grading.batch import notebook
 from tests.grading.conftest import ROOT
 from tools.assignments import CODE, TEXT, secrets
 from tools.grade import sandbox
@@ -68,7 +68,7 @@ def test_no_hidden_check_and_no_solution_is_readable_where_student_code_runs(box
     # backwards, so that the search does not find its own list
     head = f"NEEDLES = {[line[::-1] for line in hidden]!r}\nPREFIX = {sys.base_prefix!r}\n"
     head += "WORDS = ['_rubric', 'assignments', 'grades.csv', 'submissions', '.ipynb']\n"
-    with_answer = [START.format(student=1), *ANSWERS, head + SEARCH]
+    with_answer = [course.START.format(student=1), *course.ANSWERS, head + SEARCH]
     session = Session(with_answer, box)
     try:
         session.run()
@@ -83,7 +83,8 @@ def test_the_search_finds_what_is_there(box):
     session = Session(
         [
             "secret = {'key': 'a hidden check, long enough' + '!'}\n"
-            "NEEDLES = ['!hguone gnol ,kcehc neddih a']\nPREFIX, WORDS = '/none', ['flowlib']\n" + SEARCH
+            "NEEDLES = ['!hguone gnol ,kcehc neddih a']\n"
+            f"PREFIX, WORDS = {sys.base_prefix!r}, ['flowlib']\n" + SEARCH
         ],
         box,
     )
@@ -96,8 +97,9 @@ def test_the_search_finds_what_is_there(box):
 
 
 def test_a_run_that_was_killed_goes_on_where_it_was(box, tmp_path):
+    assignments = course.write(tmp_path / "course")
     for i in range(5):
-        cells = [START.format(student=i + 1), *ANSWERS]
+        cells = [course.START.format(student=i + 1), *course.ANSWERS]
         (tmp_path / "in" / f"Student {i}").mkdir(parents=True)
         (tmp_path / "in" / f"Student {i}" / "a.ipynb").write_bytes(notebook(*cells))
     out = tmp_path / "out"
@@ -109,6 +111,8 @@ def test_a_run_that_was_killed_goes_on_where_it_was(box, tmp_path):
         str(tmp_path / "in"),
         "--out",
         str(out),
+        "--assignments",
+        str(assignments),
         "--workers",
         "1",
     ]
@@ -127,7 +131,7 @@ def test_a_run_that_was_killed_goes_on_where_it_was(box, tmp_path):
     second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert second.returncode == 0, second.stderr
     assert second.stdout.count("  kept  ") == done
-    assert second.stdout.count(": 22/84") == 5
+    assert second.stdout.count(": 22/22") == 5
     assert not list((out / "records").glob(".*"))
 
 
@@ -164,35 +168,38 @@ def test_what_python_needs_to_see_may_hold_nothing_private(box):
         sandbox.find([ASSIGNMENTS, Path("/usr/share/course/graded")])
 
 
-def test_a_container_gets_no_network_and_the_course_alone(monkeypatch, tmp_path):
-    """A stand-in for docker notes its arguments and starts what it was asked to start."""
-    noted = tmp_path / "noted"
-    docker = tmp_path / "docker"
-    docker.write_text(
+@pytest.mark.parametrize("name", ["podman", "docker"])
+def test_a_container_gets_no_network_and_the_course_alone(name, monkeypatch, tmp_path):
+    """A stand-in notes its arguments and starts what it was asked to start."""
+    noted, program = tmp_path / "noted", tmp_path / name
+    program.write_text(
         f"#!{sys.executable}\nimport json, os, sys\n"
+        f"print(json.dumps(sys.argv[1:]), file=open({str(noted)!r}, 'a'))\n"
+        "if sys.argv[1] == 'image':\n"
+        "    sys.exit(None if sys.argv[3] == 'course' else f'no such image: {sys.argv[3]}')\n"
         "if sys.argv[1] == 'run':\n"
-        f"    open({str(noted)!r}, 'w').write(json.dumps(sys.argv))\n"
         f"    os.execv({sys.executable!r}, ['python', {str(ROOT / 'tools/grade/inside.py')!r}])\n"
     )
-    docker.chmod(docker.stat().st_mode | stat.S_IXUSR)
+    program.chmod(0o755)
     monkeypatch.setattr(sandbox, "_bwrap", lambda: None)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(sandbox.NoSandbox, match="--image NAME"):
+    with pytest.raises(sandbox.NoSandbox, match=f"{name} is here; .* --image NAME"):
         sandbox.find([])
+    with pytest.raises(sandbox.NoSandbox, match=f"{name} does not have .*no such image: corse"):
+        sandbox.find([], image="corse")
     box = sandbox.find([], image="course")
-    assert box.kind == "docker"
+    assert box.kind == name
     session = Session(["a = 6 * 7"], box)
     try:
         session.run()
         assert session.ask({"ask": "a", "args": None})["plain"]
     finally:
         session.close()
-    words = json.loads(noted.read_text())
+    *_, words, kill = map(json.loads, noted.read_text().splitlines())
+    assert kill == ["kill", words[words.index("--name") + 1]]
     assert words[words.index("--network") + 1] == "none"
+    assert {"--read-only", "--pids-limit", "--memory", "no-new-privileges"} <= set(words)
     shown = [words[i + 1] for i, word in enumerate(words) if word == "--volume"]
-    assert {place.split(":")[1] for place in shown} <= {
-        "/course/flowlib",
-        "/course/inside.py",
-        "/course/fonts",
-    }
+    places = {"/course/flowlib", "/course/inside.py", "/course/fonts"}
+    assert {place.split(":")[1] for place in shown} <= places
     assert all(place.endswith(":ro") for place in shown)

@@ -62,7 +62,7 @@ def main(words: list[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # a name in emoji must not stop a terminal in Latin-1
     if given.command == "similar":
-        return similar.compare(given.number, given.out)
+        return similar.compare(given.number, given.out, given.assignments)
     try:
         rubric = load(given.number, given.assignments)
         results = _grade(given, rubric) if given.command == "grade" else grading.regrade(rubric, given.out)
@@ -76,6 +76,7 @@ def _grade(given: argparse.Namespace, rubric: Rubric) -> list[grading.Result]:
     out: Path = given.out
     given.submissions.stat()
     out.mkdir(parents=True, exist_ok=True)
+    (out / ".gitignore").write_text("*\n")  # names and points belong into no repository
     folder = given.submissions
     if folder.is_file():
         folder = out / "submissions"

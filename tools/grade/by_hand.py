@@ -41,7 +41,7 @@ def apply(results: list[Result], out: Path) -> list[str]:
         if key in settled:
             result.settled = True
             for mark in result.marks:
-                if mark.earned is None and mark.question.judge:
+                if mark.earned is None and (mark.question.judge or result.record.problem):
                     mark.earned = 0.0
     complaints += [f"{POINTS}: no student has the key “{key}” and a question {id}." for key, id in points]
     return complaints

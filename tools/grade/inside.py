@@ -69,17 +69,20 @@ def pack(value: Any, depth: int = 0) -> dict[str, Any]:
 
 def unpack(packed: dict[str, Any]) -> Any:
     """Turn plain data into an argument: arrays to tensors, code to what it evaluates to."""
-    import numpy as np
-    import torch
-
-    if "array" in packed:
-        array = np.frombuffer(base64.b64decode(packed["array"]), packed["dtype"]).reshape(packed["shape"])
-        return array.item() if packed.get("plain") else torch.from_numpy(array.copy())
+    if "text" in packed:
+        return packed["text"]
     if "list" in packed:
         return [unpack(entry) for entry in packed["list"]]
+    import numpy as np
+
+    if packed.get("plain"):
+        return np.frombuffer(base64.b64decode(packed["array"]), packed["dtype"]).item()
+    import torch
+
     if "code" in packed:
         return eval(packed["code"], {"torch": torch} | {k: unpack(v) for k, v in packed["given"].items()})
-    return packed.get("text")
+    array = np.frombuffer(base64.b64decode(packed["array"]), packed["dtype"]).reshape(packed["shape"])
+    return torch.from_numpy(array.copy())
 
 
 def call(names: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
@@ -183,7 +186,7 @@ def main() -> None:
     sys.stdout = sys.stderr = Nowhere()  # type: ignore[assignment]
     if Path(FONTS).is_dir():
         shutil.copytree(FONTS, Path.home() / ".cache/matplotlib")
-    limit(start["memory"], start["processes"], start["seconds"])
+    limit(start["memory"], start["processes"], int(start["seconds"]))
     for ringing in (signal.SIGALRM, signal.SIGPROF):
         signal.signal(ringing, out_of_time)
     for number, source in start["cells"]:

@@ -23,10 +23,11 @@ ul { list-style: none; padding: 0 } li { margin: .35rem 0 }
 .mark { display: inline-block; min-width: 4.6rem; font-variant-numeric: tabular-nums; font-weight: 600 }
 .why { display: block; margin-left: 4.6rem }
 .person { border-left: .3rem solid #d55e00; padding-left: .8rem }
-.answer { white-space: pre-wrap; overflow-wrap: anywhere }
+.answer { white-space: pre-wrap; overflow-wrap: anywhere; overflow-x: auto }
 code { font: .92em ui-monospace, monospace; overflow-wrap: anywhere }
 article { border-top: 1px solid #8888; padding: .5rem 0 1rem }
-.columns { display: grid; grid-template-columns: repeat(auto-fill, minmax(24rem, 1fr)); gap: 0 2rem }
+.columns { display: grid; gap: 0 2rem }
+.columns { grid-template-columns: repeat(auto-fill, minmax(min(34rem, 100%), 1fr)) }
 """
 
 # the plain set of macros: no \\href, no \\require, nothing that a student's text could load or run
@@ -71,6 +72,8 @@ def page(rubric: Rubric, result: Result) -> str:
         parts.append('<div class="person"><p>A person looks at this before it counts:</p>')
         parts += [f"<p>{_text(sentence)}</p>" for sentence in result.person]
         parts.append("</div>")
+    elif record.problem:
+        parts.append(f"<p>{_text(record.problem)}</p>")
     if record.file:
         parts.append(
             f"<p>Graded: <code>{_text(record.file)}</code>, run from top to bottom in a new session.</p>"
@@ -83,7 +86,7 @@ def page(rubric: Rubric, result: Result) -> str:
                 f"<li>Code cell {int(cell) + 1} (<code>{_text(first[:60])}</code>): {_text(sentence)}.</li>"
             )
         parts.append("</ul>")
-    if not record.problem:
+    if result.settled or not record.problem:
         parts += [_question(mark) for mark in result.marks]
     return _html(f"Assignment {rubric.number}", "\n".join(parts))
 
@@ -134,16 +137,8 @@ def _question(mark: Mark) -> str:
 
 
 def _grades(rubric: Rubric, results: list[Result], out: Path) -> None:
-    header = [
-        "key",
-        "name",
-        "id",
-        "student",
-        *(question.id for question in rubric.questions),
-        "total",
-        "of",
-        "state",
-    ]
+    ids = [question.id for question in rubric.questions]
+    header = ["key", "name", "id", "student", *ids, "total", "of", "state"]
     rows = []
     for result in results:
         record = result.record

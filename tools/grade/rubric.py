@@ -1,7 +1,7 @@
 """What is asked and what it is worth: questions, probes and checks, judged outside the student's process.
 
 A rubric is a file ``nbs/assignments/N_rubric.py`` with ``rubric = Rubric(N, title)``. A question's function
-takes a :class:`Probe`, asks for names with inputs of its own, and checks what comes back::
+takes a :class:`Probe`, asks for names with inputs of its own, and checks what comes back (``judging``)::
 
     @rubric.question("2.1", "The planar layer", 6, "planar")
     def layer(probe):
@@ -180,72 +180,6 @@ def unpack(reply: Reply) -> Any:
         raise Wrong("What came back is neither numbers nor text.") from None
 
 
-def numbers(got: Any, shape: tuple[int, ...]) -> Tensor:
-    """The answer in double precision, if it is finite numbers of that shape."""
-    if isinstance(got, list):
-        try:
-            got = torch.stack([entry.double() for entry in got])
-        except (RuntimeError, AttributeError, TypeError):
-            raise Wrong(f"It is a list of {len(got)} things, not numbers of shape {shape}.") from None
-    if isinstance(got, int | float):  # a number that the rubric has worked out
-        got = torch.tensor(got, dtype=torch.float64)
-    if not isinstance(got, Tensor):
-        raise Wrong(f"It is text (“{str(got)[:60]}”), not numbers.")
-    if got.dtype == torch.bool or got.is_complex():
-        raise Wrong(f"It has the type {got.dtype}; real numbers were asked for.")
-    if shape == () and got.numel() == 1:
-        got = got.reshape(())
-    if tuple(got.shape) != shape:
-        raise Wrong(f"It has shape {tuple(got.shape)}; {shape} was asked for.")
-    if bad := int((~torch.isfinite(got.double())).sum()):
-        raise Wrong(f"{bad} of its {got.numel()} numbers are NaN or infinite.")
-    return got.double()
-
-
-def near(got: Any, want: Tensor | float, tol: float = 1e-6) -> None:
-    """Raise :class:`Wrong` unless the numbers agree to ``tol``, absolute and relative to the largest."""
-    want = torch.as_tensor(want, dtype=torch.float64)
-    single = isinstance(got, Tensor) and got.dtype == torch.float32
-    answer = numbers(got, tuple(want.shape))
-    error = (answer - want).abs()
-    allowed = tol * max(1.0, want.abs().max().item() if want.numel() else 1.0)
-    off = int((error > allowed).sum())
-    if not off:
-        return
-    size = f"{off} of {want.numel()} numbers are" if want.numel() > 1 else "It is"
-    sentence = (
-        f"{size} off, by {error.max():.3g} at most."
-        if want.numel() > 1
-        else f"It is off by {error.max():.3g}."
-    )
-    raise Wrong(sentence + _hint(answer, want, allowed) + (" It came in single precision." if single else ""))
-
-
-def at_most(got: Any, bound: float) -> None:
-    """Raise :class:`Wrong` unless one number is at most ``bound``."""
-    value = numbers(got, ()).item()
-    if not value <= bound:
-        raise Wrong(f"It is {value:.4g}; at most {bound:.4g} was asked for.")
-
-
-def slopes(function: Callable[[Tensor], Tensor], points: Tensor, step: float = 1e-5) -> Tensor:
-    """Jacobians ``(B, m, d)`` by central differences, by no autograd that one could tamper with."""
-    shifts = step * torch.eye(points.shape[1], dtype=points.dtype)
-    both = torch.cat([points[:, None] + shifts, points[:, None] - shifts], 1).flatten(0, 1)
-    up, down = function(both).unflatten(0, (len(points), -1)).chunk(2, 1)
-    return ((up - down) / (2 * step)).mT
-
-
-def log_volume(function: Callable[[Tensor], Tensor], points: Tensor) -> Tensor:
-    """``log|det|`` of the Jacobian of any function, by central differences."""
-    return torch.linalg.slogdet(slopes(function, points)).logabsdet
-
-
-def draw(seed: int, *shape: int) -> Tensor:
-    """Standard normal numbers in double precision that no notebook has."""
-    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(7919 * seed + 13))
-
-
 def term() -> str:
     """The word that all variants hang on; a new one gives every student other numbers."""
     return (ASSIGNMENTS / "term.txt").read_text("utf-8").strip()
@@ -276,23 +210,3 @@ def load_all(folder: Path | None = None) -> Iterator[Rubric]:
     """Every rubric, to tell one assignment's notebook from another's."""
     for path in sorted((folder or ASSIGNMENTS).glob("[0-9]*_rubric.py")):
         yield load(int(path.name.split("_")[0]), folder)
-
-
-def _hint(answer: Tensor, want: Tensor, allowed: float) -> str:
-    """What a sign or a factor that is the same everywhere looks like."""
-    scale = want.abs().max().item()
-    if scale <= allowed:
-        return ""
-    factor = ((answer * want).sum() / (want * want).sum()).item()
-    if (
-        abs(factor) > 1e-3
-        and (answer - factor * want).abs().max().item() <= 10 * allowed
-        and want.numel() > 1
-    ):
-        if abs(factor + 1) < 1e-3:
-            return " The sign is the other way round."
-        return f" It is {factor:.3g} times what was expected."
-    shift = (answer - want).mean().item()
-    if want.numel() > 1 and (answer - want - shift).abs().max().item() <= 10 * allowed:
-        return f" It is what was expected {'plus' if shift > 0 else 'minus'} {abs(shift):.4g} everywhere."
-    return ""

@@ -20,6 +20,14 @@ ROOT = HERE.parents[1]
 TRUST = "I trust every notebook"
 APPARMOR = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
 SPACE = 256 << 20  # bytes that a notebook may write to its disk, which is memory
+ALONE = """
+    --unshare-all --unshare-user --disable-userns --uid 1000 --gid 1000 --hostname sandbox
+    --cap-drop ALL --die-with-parent --new-session --clearenv
+"""
+CONTAINED = """
+    --network none --read-only --cap-drop ALL --security-opt no-new-privileges --user 1000:1000
+    --pids-limit 128 --memory 4g
+"""
 ENVIRONMENT = {
     "HOME": "/tmp/home",
     "USER": "student",
@@ -56,11 +64,8 @@ class Sandbox:
 
     def environment(self) -> dict[str, str]:
         """What the started program sees; a sandbox sets its own inside."""
-        return (
-            os.environ | {"PYTHONPATH": str(ROOT), "MPLBACKEND": "Agg"}
-            if self.kind == "trust"
-            else dict(os.environ)
-        )
+        own = {"PYTHONPATH": str(ROOT), "MPLBACKEND": "Agg"}
+        return os.environ | (own if self.kind == "trust" else {})
 
     def stop(self, name: str) -> None:
         """Stop a container, which outlives the program that started it."""
@@ -156,25 +161,7 @@ def _refuse_to_show(private: Iterable[Path]) -> None:
 
 
 def _bubblewrap(program: str) -> list[str]:
-    command = [
-        program,
-        "--unshare-all",
-        "--unshare-user",
-        "--disable-userns",
-        "--uid",
-        "1000",
-        "--gid",
-        "1000",
-    ]
-    command += [
-        "--cap-drop",
-        "ALL",
-        "--die-with-parent",
-        "--new-session",
-        "--hostname",
-        "sandbox",
-        "--clearenv",
-    ]
+    command = [program, *ALONE.split()]
     for name, value in ENVIRONMENT.items():
         command += ["--setenv", name, value]
     command += ["--size", str(SPACE), "--tmpfs", "/tmp"]  # before what may lie in /tmp itself and is shown
@@ -195,9 +182,8 @@ def _bubblewrap(program: str) -> list[str]:
 
 
 def _container(program: str, name: str, image: str) -> list[str]:
-    command = [program, "run", "--rm", "--interactive", "--name", name, "--network", "none", "--read-only"]
-    command += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--user", "1000:1000"]
-    command += ["--pids-limit", "128", "--memory", "4g", "--tmpfs", f"/tmp:rw,size={SPACE},mode=1777"]
+    command = [program, "run", "--rm", "--interactive", "--name", name, *CONTAINED.split()]
+    command += ["--tmpfs", f"/tmp:rw,size={SPACE},mode=1777"]
     for key, value in ENVIRONMENT.items():
         command += ["--env", f"{key}={value}" if key != "HOME" else "HOME=/tmp"]
     for path, place in _course():

@@ -13,14 +13,15 @@ import subprocess
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import Any, NoReturn
 
+from tools.grade import processes
 from tools.grade.inside import PATIENCE
 from tools.grade.sandbox import Sandbox, new_name
 
 LONGEST_LINE = 64 << 20
+FORGED = "wrote into the line that answers come through and was stopped"
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,9 @@ class Session:
     def finish(self) -> None:
         """Ask nothing more: the process ends by itself, or is ended after two seconds."""
         if self._process and self._process.stdin:
-            running = below(self._process.pid)
-            self.processor_seconds = sum(map(processor_seconds, running))
-            self.memory = max(map(largest, running), default=0)
+            running = processes.below(self._process.pid)
+            self.processor_seconds = sum(map(processes.seconds, running))
+            self.memory = max((processes.memory(pid, "VmHWM") for pid in running), default=0)
             with suppress(OSError, subprocess.TimeoutExpired):
                 self._process.stdin.close()
                 self._process.wait(timeout=2)
@@ -137,16 +138,14 @@ class Session:
             env=self.sandbox.environment(),
             start_new_session=True,
         )
-        limits = {
-            name: getattr(self.limits, name)
-            for name in ("cell_seconds", "ask_seconds", "memory", "processes")
-        }
         cells = [[i, source] for i, source in enumerate(self.cells) if i not in self._skipped]
-        self._send(limits | {"seconds": int(self.limits.seconds), "cells": cells})
+        self._send(asdict(self.limits) | {"cells": cells})
 
     def _note(self, message: dict[str, Any]) -> None:
         if isinstance(begins := message.get("begins"), int):
             self._running = begins
+        elif "cell" not in message:
+            self._end(FORGED)
         number, trouble = message.get("cell"), message.get("trouble")
         if isinstance(number, int) and isinstance(trouble, str) and trouble:
             self.troubles[number] = trouble[:400]
@@ -176,75 +175,22 @@ class Session:
                 self._end("sent more than anyone asked for and was stopped")
             if time.monotonic() > min(late, self._until):
                 self._end("did not stop when its time was up and was stopped")
-            running = below(self._process.pid)
+            running = processes.below(self._process.pid)
             if len(running) > self.limits.processes:
                 self._end(f"started more than {self.limits.processes} processes and was stopped")
+            most = self.limits.memory
             # what the cheap sum counts twice, because forks share it, the exact one does not
-            if sum(map(resident, running)) > self.limits.memory < sum(map(exactly_resident, running)):
-                self._end(f"took more than {self.limits.memory >> 20} MB of memory and was stopped")
+            if all(sum(processes.memory(pid, name) for pid in running) > most for name in ("VmRSS", "Pss")):
+                self._end(f"took more than {most >> 20} MB of memory and was stopped")
         line, _, self._buffer = self._buffer.partition(b"\n")
         try:
             message = json.loads(line)
         except (ValueError, RecursionError):
             message = None
         if not isinstance(message, dict):
-            self._end("wrote into the line that answers come through and was stopped")
+            self._end(FORGED)
         return message
 
     def _end(self, reason: str) -> NoReturn:
         self.close()
         raise Ended(reason)
-
-
-def below(pid: int) -> list[int]:
-    """The processes below ``pid``, which itself only starts the sandbox."""
-    children: dict[int, list[int]] = {}
-    for entry in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            parent = int(
-                Path(f"/proc/{entry}/stat").read_text(errors="replace").rpartition(")")[2].split()[1]
-            )
-        except OSError:
-            continue
-        children.setdefault(parent, []).append(int(entry))
-    found, waiting = [], [pid]
-    while waiting:
-        waiting += (more := children.get(waiting.pop(), []))
-        found += more
-    return found
-
-
-def resident(pid: int) -> int:
-    """Bytes of memory that a process has in use, those included that it shares with its forks."""
-    try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    except (OSError, IndexError):
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def exactly_resident(pid: int) -> int:
-    """The same with its share of what is shared; slow to ask for."""
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:")), 0)
-
-
-def processor_seconds(pid: int) -> float:
-    """What a process and those it waited for have used of the processor."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-
-
-def largest(pid: int) -> int:
-    """The most bytes that a process has had in use."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:")), 0)

@@ -1,41 +1,51 @@
-"""Similar answers side by side, by compare50, which is not installed with the course."""
+"""Similar answers side by side, by compare50, which lives in an environment of its own.
+
+It asks for older versions of what Jupyter needs, so it cannot be installed beside the course.
+"""
 
 from __future__ import annotations
 
-import json
+import os
 import shutil
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import nbformat
 
+from tools.grade.grading import Record
 from tools.grade.rubric import paths
 
+OWN = Path(__file__).parents[2] / ".venv" / "compare50" / "bin" / "compare50"
+HOW = f"""Similar answers are found by compare50, which needs an environment of its own:
+  {sys.executable} -m venv .venv/compare50
+  .venv/compare50/bin/pip install compare50"""
 
-def compare(number: int, out: Path) -> int:
+
+def compare(number: int, out: Path, assignments: Path) -> int:
     """Write everybody's code as files and let compare50 look for what two of them share."""
-    if find_spec("compare50") is None:
-        print(
-            "Similar answers are found by compare50, which is an extra: pip install compare50.",
-            file=sys.stderr,
-        )
+    program = shutil.which("compare50", path=f"{OWN.parent}{os.pathsep}{os.environ['PATH']}")
+    if program is None:
+        print(HOW, file=sys.stderr)
         return 2
+    from tools.assignments import student_edition
+
     code = out / "code"
     shutil.rmtree(code, ignore_errors=True)
     for path in sorted((out / "records").glob("*.json")):
-        record = json.loads(path.read_text("utf-8"))
-        if record["code"]:
-            (code / record["key"]).mkdir(parents=True)
-            (code / record["key"] / "answers.py").write_text("\n\n".join(record["code"]), "utf-8")
-    from tools.assignments import student_edition
-
-    released = student_edition(nbformat.read(paths(number)[0], 4))
-    given = code / ".released" / "given.py"
-    given.parent.mkdir(parents=True)
-    given.write_text("\n\n".join(cell.source for cell in released.cells if cell.cell_type == "code"), "utf-8")
-    entries = [str(path / "answers.py") for path in sorted(code.glob("[!.]*"))]
+        record = Record.load(path)
+        if record and record.code:
+            _write(code / record.key / "answers.py", record.code)
+    released = student_edition(nbformat.read(paths(number, assignments)[0], 4))
+    _write(code / ".given" / "given.py", [cell.source for cell in released.cells if cell.cell_type == "code"])
     shutil.rmtree(out / "similar", ignore_errors=True)
-    command = [sys.executable, "-m", "compare50", *entries, "-d", str(given), "-o", str(out / "similar")]
-    return subprocess.run(command).returncode
+    entries = [str(path) for path in sorted(code.glob("[!.]*/answers.py"))]
+    # its start script takes the first python3 of the path, so that one has to be its own
+    its_own = os.environ | {"PATH": f"{Path(program).resolve().parent}{os.pathsep}{os.environ['PATH']}"}
+    command = [program, *entries, "-d", str(code / ".given" / "given.py"), "-o", str(out / "similar")]
+    return subprocess.run(command, env=its_own).returncode
+
+
+def _write(path: Path, cells: list[str]) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_text("\n\n".join(cells), "utf-8")
