@@ -52,12 +52,13 @@ def mutants(statement: ast.stmt) -> Iterator[Mutant]:
         >>> [mutant.change for mutant in mutants(ast.parse("y = a - b").body[0])][:3]
         ['a - b → 1.03 * (a - b)', 'a - b → a + b', 'a - b → a']
     """
-    for parent, name, index in _places(statement):
+    holder = ast.Module([statement], [])
+    for parent, name, index in list(_places(holder)):
         old = _get(parent, name, index)
         top = isinstance(parent, ast.stmt | ast.Lambda | ast.Tuple | ast.List)
         for new in _wrong(old, top):
             _set(parent, name, index, new)
-            wrong = ast.fix_missing_locations(copy.deepcopy(statement))
+            wrong = ast.fix_missing_locations(copy.deepcopy(holder.body[0]))
             _set(parent, name, index, old)
             yield Mutant(old.lineno, f"{ast.unparse(old)} → {ast.unparse(new)}", wrong)
 

@@ -91,7 +91,9 @@ def _judge_step(
     after = [j for j in needed(program, [k, *fast]) if j > k]
     for mutant in wrong:
         nodes = [mutant.statement, *(program[j].node for j in after)]
-        end = forked(lambda say, nodes=nodes: [_execute(node, names) for node in nodes])[0]
+        end = forked(lambda say, nodes=nodes: [_execute(node, names) for node in nodes], SECONDS_PER_MUTANT)[
+            0
+        ]
         verdicts.run += 1
         verdicts.killed += end != 0
         verdicts.timed_out += end == -signal.SIGKILL
@@ -110,12 +112,10 @@ def _control(program: list[Step], run: list[int], names: dict[str, Any]) -> dict
             if program[j].tag:
                 say([j, time.monotonic() - started])
 
-    return dict(forked(body)[1])
+    return dict(forked(body, SECONDS_PER_MUTANT)[1])
 
 
-def forked(
-    body: Callable[[Callable[[object], None]], Any], seconds: float | None = SECONDS_PER_MUTANT
-) -> tuple[int, list[Any]]:
+def forked(body: Callable[[Callable[[object], None]], Any], seconds: float | None) -> tuple[int, list[Any]]:
     """Run a function in a fork, in silence; return how it ended (0 if nothing was raised) and what it said.
 
     Without a limit in ``seconds`` an error is printed.
