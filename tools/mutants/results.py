@@ -14,14 +14,15 @@ RESULTS = ROOT / "benchmarks" / "results" / "mutants.json"
 EQUIVALENTS = Path(__file__).with_name("equivalents.yml")
 
 
-def equivalents(file: Path = EQUIVALENTS) -> dict[tuple[str, str, str], str]:
+def equivalents(file: Path | None = None) -> dict[tuple[str, str, str], str]:
     """The mutants that make no difference, by lecture, tag and change, with the reason."""
-    entries = yaml.safe_load(file.read_text("utf-8")) or []
+    entries = yaml.safe_load((file or EQUIVALENTS).read_text("utf-8")) or []
     return {(entry["lecture"], entry["tag"], entry["change"]): entry["why"] for entry in entries}
 
 
-def load(file: Path = RESULTS) -> dict[str, dict[str, Any]]:
+def load(file: Path | None = None) -> dict[str, dict[str, Any]]:
     """The results of every lecture that was judged."""
+    file = file or RESULTS
     return json.loads(file.read_text("utf-8")) if file.exists() else {}
 
 
