@@ -6,10 +6,12 @@ import argparse
 import os
 import sys
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
-from tools.mutants.judge import forked, judge
+from tools.mutants.judge import ENVIRONMENT, forked, judge
 from tools.mutants.results import RESULTS, divided, equivalents, merge
 from tools.notebooks import LABS, Refused, find
 
@@ -50,7 +52,9 @@ def main(words: list[str]) -> int:
         return 2
     failed = 0
     for path in paths:
-        found = measured(path, given.at_most, given.seed, given.seconds)
+        with mock.patch.dict(os.environ, ENVIRONMENT):
+            import_module("flowlib.plots")  # before the fork, so once for all lectures
+            found = measured(path, given.at_most, given.seed, given.seconds)
         if found is None:
             print(f"{path.name}: the lecture does not run; see the error above.", file=sys.stderr)
             failed += 1

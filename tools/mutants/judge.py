@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import random
+import resource
 import select
 import signal
 import sys
@@ -24,7 +25,7 @@ from tools.notebooks import KERNEL_ENVIRONMENT
 
 # one thread, above all: a fork has no other threads than its own, and would wait for them
 ENVIRONMENT = KERNEL_ENVIRONMENT | {"MPLBACKEND": "Agg"}
-SECONDS_PER_MUTANT = 60
+SECONDS_PER_MUTANT = 60  # of the processor: what takes longer is dead
 SECONDS_OF_CHECKS = 10  # what the checks of one mutant may take; at least one of them is run
 
 
@@ -50,19 +51,17 @@ def judge(path: Path, at_most: int | None = None, seed: int = 0, seconds: float 
     judged = [k for k, step in enumerate(program) if step.mutable and targets(program, k)]
     plan = [(k, wrong) for k in judged for wrong in mutants(program[k].node)]
     verdicts = Verdicts(possible=len(plan))
+    random.Random(seed).shuffle(plan)  # a small sample is the beginning of a large one
     if seconds is not None:
         quick = {k for k in judged if not _trains(program, k)}
         plan = [(k, wrong) for k, wrong in plan if k in quick]
-    if at_most is not None and at_most < len(plan):
-        plan = random.Random(seed).sample(plan, at_most)
     chosen: dict[int, list[Mutant]] = {}
-    for k, wrong in plan:
+    for k, wrong in plan[:at_most]:
         chosen.setdefault(k, []).append(wrong)
     prefix = set(needed(program, [j for k in chosen for j in [k, *targets(program, k)]]))
     last = max(chosen, default=-1)
     until = sum(os.times()[:4]) + (seconds or float("inf"))
     names: dict[str, Any] = {"__name__": "__main__"}
-    os.environ.update(ENVIRONMENT)
     os.chdir(path.parent)
     for k, step in enumerate(program[: last + 1]):
         if k in chosen and sum(os.times()[:4]) < until:
@@ -96,7 +95,7 @@ def _judge_step(
         ]
         verdicts.run += 1
         verdicts.killed += end != 0
-        verdicts.timed_out += end == -signal.SIGKILL
+        verdicts.timed_out += end in (-signal.SIGXCPU, -signal.SIGKILL)
         if end == 0:
             place = {"cell": program[k].cell, "line": mutant.line, "tag": program[fast[0]].tag}
             verdicts.survivors.append({**place, "change": mutant.change})
@@ -115,7 +114,7 @@ def _control(program: list[Step], run: list[int], names: dict[str, Any]) -> dict
     return dict(forked(body, SECONDS_PER_MUTANT)[1])
 
 
-def forked(body: Callable[[Callable[[object], None]], Any], seconds: float | None) -> tuple[int, list[Any]]:
+def forked(body: Callable[[Callable[[object], None]], Any], seconds: int | None) -> tuple[int, list[Any]]:
     """Run a function in a fork, in silence; return how it ended (0 if nothing was raised) and what it said.
 
     Without a limit in ``seconds`` an error is printed.
@@ -127,6 +126,8 @@ def forked(body: Callable[[Callable[[object], None]], Any], seconds: float | Non
             nowhere = os.open(os.devnull, os.O_WRONLY)
             for stream in (1, 2) if seconds else (1,):
                 os.dup2(nowhere, stream)
+            if seconds:
+                resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
             body(lambda said: os.write(writing, f"{json.dumps(said)}\n".encode()))
             end = 0
         except BaseException:  # a mutant may raise anything, and this process must not go on
@@ -135,7 +136,7 @@ def forked(body: Callable[[Callable[[object], None]], Any], seconds: float | Non
             sys.stderr.flush()
             os._exit(end)
     os.close(writing)
-    said, until = b"", time.monotonic() + (seconds or 1e6)
+    said, until = b"", time.monotonic() + (10 * seconds if seconds else 1e6)  # others may work here, too
     while select.select([reading], [], [], max(0.0, until - time.monotonic()))[0]:
         piece = os.read(reading, 1 << 16)
         if not piece:
