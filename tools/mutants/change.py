@@ -6,20 +6,13 @@ import ast
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from tools.mutants.program import roots
 
 FACTOR = 1.03
-OPPOSITE: dict[type, type] = {
-    ast.Add: ast.Sub,
-    ast.Sub: ast.Add,
-    ast.Mult: ast.Div,
-    ast.Div: ast.Mult,
-    ast.Lt: ast.Gt,
-    ast.Gt: ast.Lt,
-    ast.LtE: ast.GtE,
-    ast.GtE: ast.LtE,
-}
+PAIRS = ((ast.Add, ast.Sub), (ast.Mult, ast.Div), (ast.Lt, ast.Gt), (ast.LtE, ast.GtE))
+OPPOSITE: dict[type, type] = dict(PAIRS) | {b: a for a, b in PAIRS}
 LEFT_OUT = {
     *("exp", "log", "abs", "tanh", "sqrt", "sin", "cos", "sigmoid", "softplus", "log1p", "expm1"),
     *("square", "atanh", "log2", "cosh", "sinh"),
@@ -52,15 +45,12 @@ def mutants(statement: ast.stmt) -> Iterator[Mutant]:
         >>> [mutant.change for mutant in mutants(ast.parse("y = a - b").body[0])][:3]
         ['a - b → 1.03 * (a - b)', 'a - b → a + b', 'a - b → a']
     """
-    holder = ast.Module([statement], [])
-    for parent, name, index in list(_places(holder)):
-        old = _get(parent, name, index)
+    for parent, old in _places(ast.Module([statement], [])):
         top = isinstance(parent, ast.stmt | ast.Lambda | ast.Tuple | ast.List)
         for new in _wrong(old, top):
-            _set(parent, name, index, new)
-            wrong = ast.fix_missing_locations(copy.deepcopy(holder.body[0]))
-            _set(parent, name, index, old)
-            yield Mutant(old.lineno, f"{ast.unparse(old)} → {ast.unparse(new)}", wrong)
+            wrong = copy.deepcopy(statement, {id(old): new})  # as if new were the copy of old
+            change = f"{ast.unparse(old)} → {ast.unparse(new)}"
+            yield Mutant(old.lineno, change, ast.fix_missing_locations(wrong))
 
 
 def _wrong(node: ast.AST, top: bool) -> Iterator[ast.AST]:
@@ -98,32 +88,23 @@ def _wrong(node: ast.AST, top: bool) -> Iterator[ast.AST]:
                 yield ast.Call(ast.Attribute(value, SWAPPED[name], ast.Load()), args, keywords)
 
 
-def _places(node: ast.AST, inside: bool = False) -> Iterator[tuple[ast.AST, str, int | None]]:
-    """Every place where a formula stands, as a node with one of its fields and the index in it."""
+def _places(node: ast.AST, inside: bool = False) -> Iterator[tuple[ast.AST, Any]]:
+    """Every formula in a node and in its parts, with what it is part of."""
     for name, value in ast.iter_fields(node):
+        if isinstance(value, ast.Attribute) and name == "func":  # as in (a - b).abs()
+            yield from _places(value.value, inside)
+            if _formula(value.value, inside):
+                yield value, value.value
         if name in ("annotation", "returns", "decorator_list", "targets", "keywords", "func"):
-            value = _receiver(node, name)
-            if value is None:
-                continue
-            yield from _places(value, inside)
-            if _formula(value, inside):
-                yield node.func, "value", None  # type: ignore[attr-defined]
             continue
-        for index, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
+        for index, child in enumerate(value if isinstance(value, list) else [value]):
             if not isinstance(child, ast.AST) or _spared(node, name, index, child):
                 continue
             formula = _formula(child, inside)
             if formula or isinstance(child, ast.AugAssign):
-                yield node, name, index
+                yield node, child
             if formula or not isinstance(child, ast.expr) or not _numbers_alone(child):
                 yield from _places(child, formula)
-
-
-def _receiver(node: ast.AST, name: str) -> ast.expr | None:
-    """The object of a method, as in (a - b).abs(): it may be a formula."""
-    if name == "func" and isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-        return node.func.value
-    return None
 
 
 def _formula(node: ast.AST, inside: bool) -> bool:
@@ -137,7 +118,7 @@ def _numbers_alone(node: ast.AST) -> bool:
     return names <= LIBRARIES
 
 
-def _spared(parent: ast.AST, name: str, index: int | None, child: ast.AST) -> bool:
+def _spared(parent: ast.AST, name: str, index: int, child: ast.AST) -> bool:
     """Whether what stands here is no formula: text, a shape, a bound, points, a drawing."""
     if isinstance(child, ast.JoinedStr | ast.Import | ast.ImportFrom) or name == "slice":
         return True
@@ -159,15 +140,3 @@ def _called(node: ast.AST) -> str | None:
 
 def _times(node: ast.AST) -> ast.BinOp:
     return ast.BinOp(ast.Constant(FACTOR), ast.Mult(), node)  # type: ignore[arg-type]
-
-
-def _get(parent: ast.AST, name: str, index: int | None) -> ast.AST:
-    found = getattr(parent, name)
-    return found if index is None else found[index]
-
-
-def _set(parent: ast.AST, name: str, index: int | None, new: ast.AST) -> None:
-    if index is None:
-        setattr(parent, name, new)
-    else:
-        getattr(parent, name)[index] = new

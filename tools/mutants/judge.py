@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,16 +84,13 @@ def _judge_step(
     times = _control(program, [k, *after], names)
     fast = [j for j in aims if j in times and (j == aims[0] or times[j] <= SECONDS_OF_CHECKS)]
     if not fast:
-        verdicts.unjudged.append(
-            f"cell {program[k].cell}: {ast.unparse(program[k].node).splitlines()[0][:60]}"
-        )
+        verdicts.unjudged.append(f"cell {program[k].cell}: {ast.unparse(program[k].node)[:60]}")
         return
     after = [j for j in needed(program, [k, *fast]) if j > k]
     for mutant in wrong:
         nodes = [mutant.statement, *(program[j].node for j in after)]
-        end = forked(lambda say, nodes=nodes: [_execute(node, names) for node in nodes], SECONDS_PER_MUTANT)[
-            0
-        ]
+        run = partial(_execute_all, nodes, names)
+        end = forked(run, SECONDS_PER_MUTANT)[0]
         verdicts.run += 1
         verdicts.killed += end != 0
         verdicts.timed_out += end in (-signal.SIGXCPU, -signal.SIGKILL)
@@ -147,6 +145,11 @@ def forked(body: Callable[[Callable[[object], None]], Any], seconds: int | None)
     os.close(reading)
     end = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     return end, [json.loads(line) for line in said.splitlines()]
+
+
+def _execute_all(nodes: list[ast.stmt], names: dict[str, Any], _: object) -> None:
+    for node in nodes:
+        _execute(node, names)
 
 
 def _execute(node: ast.stmt, names: dict[str, Any]) -> None:
