@@ -28,7 +28,8 @@ def shares(results: Results, harmless: Harmless) -> str:
         alive, same, share = divided(lecture, found, harmless)
         counts = (found["possible"], found["run"], found["killed"], len(same), len(alive))
         shown = NONE if share is None else f"{share:.1%}".replace("%", "\N{NO-BREAK SPACE}%")
-        rows.append([f"{{lecture}}`{int(lecture)}`", *map(str, counts), shown])
+        star = "\\*" if found["seconds"] else ""
+        rows.append([f"{{lecture}}`{int(lecture)}`{star}", *map(str, counts), shown])
     return table(["Lecture", "Mutants", "Run", "Died", "No difference", "Survived", "Share that died"], rows)
 
 

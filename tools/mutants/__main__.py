@@ -21,7 +21,9 @@ def measured(path: Path, at_most: int | None, seed: int, seconds: float | None) 
     before = sum(os.times()[:4])
     end, said = forked(lambda say: say(asdict(judge(path, at_most, seed, seconds))), seconds=None)
     cpu = round(sum(os.times()[:4]) - before, 1)
-    return None if end else {"at_most": at_most, "seed": seed, "cpu_seconds": cpu} | said[0]
+    return (
+        None if end else {"at_most": at_most, "seconds": seconds, "seed": seed, "cpu_seconds": cpu} | said[0]
+    )
 
 
 def summary(lecture: str, found: dict[str, Any]) -> str:
