@@ -2,6 +2,7 @@
 # make test    passes all tests, the notebooks' reference outputs included
 # make quick   lint, types, doctests and every model's property tests, in about a minute: for the inner loop
 # make notebooks [NB=06]   re-executes the notebooks and refreshes their outputs
+# make mutants NB=06   makes a lecture's formulas wrong one place at a time and says which no check notices
 # make lint    says what there is to repair in code, types and lectures
 # make benchmarks  measures speed and quality beside other libraries, and what training costs: about 40 minutes
 # make serve   builds the book and serves it at http://localhost:8000
@@ -19,7 +20,7 @@ export MKL_NUM_THREADS := 1
 export TQDM_DISABLE := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: book test quick notebooks lint benchmarks serve repo assignments clean
+.PHONY: book test quick notebooks mutants lint benchmarks serve repo assignments clean
 .DEFAULT_GOAL := book
 
 $(READY): requirements.lock pyproject.toml
@@ -44,6 +45,9 @@ quick: lint
 
 notebooks: $(READY)
 	$(BIN)/python -m tools.notebooks $(NB)
+
+mutants: $(READY)
+	$(BIN)/python -m tools.mutants $(NB)
 
 lint: $(READY)
 	$(BIN)/ruff check .

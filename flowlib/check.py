@@ -8,6 +8,7 @@ does not hold raises :class:`CheckFailed` with the size of the error.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,9 @@ from torch import Tensor
 from flowlib.bijection import Bijection
 
 Values = Tensor | float | Sequence[float]
+Answer = Values | Callable[..., Any] | None
+Box = Sequence[tuple[float, float]]
+Points = Tensor | tuple[Tensor, ...]
 
 
 class CheckFailed(AssertionError):
@@ -63,10 +67,7 @@ def round_trip_error(bijection: Bijection, z: Tensor, context: Tensor | None = N
 
 
 def integral(
-    density: Callable[[Tensor], Tensor],
-    box: Sequence[tuple[float, float]],
-    n: int = 400,
-    dtype: torch.dtype = torch.float64,
+    density: Callable[[Tensor], Tensor], box: Box, n: int = 400, dtype: torch.dtype = torch.float64
 ) -> float:
     r"""Integrate :math:`\int p(x)\,dx` over a box by the midpoint rule on ``n`` cells a side.
 
@@ -110,8 +111,9 @@ def identity(tag: str, left: Values, right: Values, *, says: str, tol: float | N
     """
     left, right = _some(tag, says, left), _some(tag, says, right)
     if left.dim() and right.dim() and left.shape != right.shape:
-        shapes = f"{tuple(left.shape)} and {tuple(right.shape)}"
-        raise CheckFailed(f"({tag}) {says}: the sides have shapes {shapes}.")
+        raise CheckFailed(
+            f"({tag}) {says}: the sides have shapes {tuple(left.shape)} and {tuple(right.shape)}."
+        )
     _close(tag, says, largest(left - right), _tolerance(tol, left, right), "equal to within")
 
 
@@ -134,12 +136,7 @@ def round_trip(
 
 
 def integrates_to_one(
-    tag: str,
-    log_prob: Callable[[Tensor], Tensor],
-    box: Sequence[tuple[float, float]],
-    *,
-    n: int = 400,
-    tol: float = 1e-3,
+    tag: str, log_prob: Callable[[Tensor], Tensor], box: Box, *, n: int = 400, tol: float = 1e-3
 ) -> None:
     r"""Check that :math:`\int e^{\log p(x)}\,dx = 1` over a box that holds nearly all the mass."""
     error = abs(integral(lambda x: log_prob(x).exp(), box, n) - 1)
@@ -158,32 +155,60 @@ def at_least(tag: str, value: Values, bound: float, *, says: str) -> None:
     _claim(tag, says, bool((value >= bound).all()), f"at least {bound:g}", float(value.min()))
 
 
-def exercise(name: str, answer: Values | None, expected: Values, *, tol: float | None = None) -> None:
-    """Tell a student whether an answer is right, without showing the expected value.
+def exercise(
+    name: str, answer: Answer, expected: Answer = None, *, at: Points = (), tol: float | None = None
+) -> None:
+    """Tell a student whether an answer is right, without showing the expected one.
 
-    ``None`` or ``...`` means not answered yet, which is no error: the notebook runs on.
+    A value is compared with a value. A function is judged by what it does: it must give what ``expected``,
+    another function, gives at points that the exercise does not show. So must a layer if ``expected`` is
+    given, and in any case its log-det must be autograd's there and its inverse lead back. ``None`` or ``...``
+    means not answered yet, which is no error: the notebook runs on.
+
+    Args:
+        name: the exercise's number, such as ``"6.3"``.
+        answer: the student's value, function or :class:`~flowlib.bijection.Bijection`.
+        expected: the right value or function; a layer counts as one, from ``z`` to ``(x, log_det)``.
+        at: the points, for functions and layers: one tensor for each argument.
+        tol: allowed absolute difference, as in :func:`identity`.
 
     Raises:
-        CheckFailed: if the answer has another shape or is off by more than ``tol``.
+        CheckFailed: if the answer has another shape, is off by more than ``tol``, or is ``expected`` itself.
 
     Example:
         >>> exercise("2.4", None, 0.125)
         … exercise 2.4: not answered yet
         >>> exercise("2.4", 1 / 8, 0.125)
         ✓ exercise 2.4: correct
+        >>> exercise("2.5", lambda z: z * z, torch.square, at=torch.randn(5))
+        ✓ exercise 2.5: correct
+        >>> from flowlib import Scale
+        >>> exercise("7.3", Scale(2), at=torch.randn(5, 2))
+        ✓ exercise 7.3: correct
     """
     if answer is None or answer is ...:
         print(f"… exercise {name}: not answered yet")
         return
-    given, wanted = _values(answer), _values(expected)
-    if given.shape != wanted.shape:
-        raise CheckFailed(
-            f"Exercise {name}: the answer has shape {tuple(given.shape)}, expected {tuple(wanted.shape)}."
-        )
-    error = largest(given - wanted)
-    if not error <= _tolerance(tol, given, wanted):
-        raise CheckFailed(f"Exercise {name}: not right yet; the answer is off by {error:.3g}.")
+    if answer is expected if isinstance(expected, Tensor) else callable(answer) and answer == expected:
+        raise CheckFailed(f"Exercise {name}: the answer is what it is compared with; find your own.")
+    z = at if isinstance(at, tuple) else (at,)
+    given, wanted = [[] if expected is None else _results(side, z) for side in (answer, expected)]
+    shapes = [" and ".join(str(tuple(result.shape)) for result in side) for side in (given, wanted)]
+    if shapes[0] != shapes[1]:
+        raise CheckFailed(f"Exercise {name}: the answer has shape {shapes[0]}, expected {shapes[1]}.")
+    errors = [("the answer", largest(a - b)) for a, b in zip(given, wanted, strict=True)]
+    if isinstance(answer, Bijection):
+        errors += [("its log-det", log_det_error(answer, *z)), ("its inverse", round_trip_error(answer, *z))]
+    for what, error in errors:
+        if not error <= _tolerance(tol, *given, *wanted, *z):
+            raise CheckFailed(f"Exercise {name}: not right yet; {what} is off by {error:.3g}.")
     print(f"✓ exercise {name}: correct")
+
+
+def _results(answer: Any, points: tuple[Tensor, ...]) -> list[Tensor]:
+    """What is compared: a value, or all that a function gives for copies of the points."""
+    results = answer(*(point.clone() for point in points)) if callable(answer) else [answer]
+    return [_values(result) for result in ([results] if isinstance(results, Tensor) else results)]
 
 
 def _values(values: Values) -> Tensor:
@@ -202,10 +227,8 @@ def _some(tag: str, says: str, values: Values) -> Tensor:
 
 
 def _tolerance(tol: float | None, *values: Tensor) -> float:
-    if tol is not None:
-        return tol
     single = any(value.dtype in (torch.float32, torch.bfloat16, torch.float16) for value in values)
-    return 1e-4 if single else 1e-10
+    return tol if tol is not None else 1e-4 if single else 1e-10
 
 
 def _close(tag: str, says: str, error: float, tol: float, relation: str) -> None:

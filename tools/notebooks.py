@@ -72,12 +72,12 @@ class Client(NotebookClient):
 def refresh_setup_cell(notebook: NotebookNode) -> None:
     """Give the notebook's second cell the current text of the set-up cell."""
     cells = notebook.cells
-    if len(cells) < 2 or cells[1].cell_type != "code" or not cells[1].source.startswith("# Set-up"):
+    if len(cells) < 2 or not setup_cell.is_setup(cells[1]):
         raise Refused(
             "The second cell must be the set-up cell: a code cell that starts with "
             f"“{setup_cell.FIRST_LINE}” (tools/setup_cell.py has the text)."
         )
-    cells[1].source = setup_cell.source()
+    setup_cell.write(cells[1])
 
 
 def execute(notebook: NotebookNode, folder: Path) -> None:

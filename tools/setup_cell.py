@@ -1,4 +1,4 @@
-"""The set-up cell: this file is its one source, and ``make notebooks`` writes it in.
+"""The set-up cell: this file is its one source, and ``make notebooks`` writes it in, folded.
 
 It installs flowlib only where it is missing, which is on Colab, and without its dependencies,
 so that the torch and numpy already there stay as they are.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+
+from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -44,3 +46,14 @@ def repository(root: Path = ROOT) -> str:
 def source(root: Path = ROOT) -> str:
     """Return the text of the set-up cell."""
     return TEMPLATE.replace("@REPOSITORY@", repository(root))
+
+
+def is_setup(cell: NotebookNode) -> bool:
+    """Whether this is a set-up cell, of today or of an earlier day."""
+    return cell.cell_type == "code" and cell.source.startswith("# Set-up")
+
+
+def write(cell: NotebookNode) -> None:
+    """Give a set-up cell today's text, and fold it in the book, on Colab and in JupyterLab."""
+    cell.source = source()
+    cell.metadata.update(tags=["hide-input"], cellView="form", jupyter={"source_hidden": True})

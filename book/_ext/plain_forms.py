@@ -5,6 +5,7 @@ book finds the plain forms and adds what only a book can:
 
 - a formula with ``\tag{6.3}`` gets the address ``#formula-6-3``;
 - a block quote that opens with a bold **Theorem 6.2 …** becomes a theorem box;
+- a folded cell is named by its ``# @title …``, as on Colab;
 - a full stop or comma after an inline formula stays on the formula's line;
 - the role ``{formula}`6.3``` links to the formula from any page of ``book/``.
 """
@@ -12,15 +13,19 @@ book finds the plain forms and adds what only a book can:
 from __future__ import annotations
 
 import re
+from html import escape
 from typing import Any
 
 from docutils import nodes
+from myst_nb.sphinx_ import HideCodeCellNode
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxRole
+from sphinx.writers.html5 import HTML5Translator
 
 TAG = re.compile(r"\\tag\{([^{}]+)\}")
 STATEMENT = re.compile(r"(Theorem|Lemma|Proposition|Corollary|Definition|Remark|Example|Algorithm)\b")
+FOLD_TITLE = re.compile(r"# (?:@title (.+)|(Set-up)\b)")
 CLOSING = tuple(".,;:!?)]’'-–")
 WORD_JOINER = "\u2060"
 
@@ -62,6 +67,23 @@ def mark_theorems(doctree: nodes.document) -> None:
             quote["classes"] += ["statement", kind[1].lower()]
 
 
+def name_folds(doctree: nodes.document) -> None:
+    """Name a folded cell by what it holds."""
+    for cell in doctree.findall(nodes.container):
+        if cell.get("hide_mode") and (title := FOLD_TITLE.match(cell.astext())):
+            cell["prompt_show"] = title[1] or title[2]
+
+
+def open_fold(writer: HTML5Translator, node: HideCodeCellNode) -> None:
+    """Write a folded cell with its name alone, which a screen reader says too."""
+    classes = " ".join(["hide", *node["classes"]])
+    writer.body.append(f'<details class="{classes}"><summary>{escape(node["prompt_show"])}</summary>\n')
+
+
+def close_fold(writer: HTML5Translator, node: HideCodeCellNode) -> None:
+    writer.body.append("</details>\n")
+
+
 def keep_punctuation(doctree: nodes.document) -> None:
     """Join punctuation to the inline formula before it: a browser may break a line between the two."""
     for formula in list(doctree.findall(nodes.math)):
@@ -91,10 +113,12 @@ def formula_link(env: BuildEnvironment, tag: str) -> nodes.Node:
 def on_doctree(app: Sphinx, doctree: nodes.document) -> None:
     address_formulas(doctree)
     mark_theorems(doctree)
+    name_folds(doctree)
     keep_punctuation(doctree)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("doctree-read", on_doctree)
     app.add_role("formula", Formula())
+    app.add_node(HideCodeCellNode, override=True, html=(open_fold, close_fold))
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

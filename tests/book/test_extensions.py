@@ -5,10 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 from bs4 import BeautifulSoup
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from tests.book.conftest import ROOT, build_small_book
+from tools import setup_cell
 
 LECTURE = r"""
 # 6. A lecture
@@ -88,6 +91,29 @@ def test_plain_forms_and_data_become_pages(tmp_path: Path) -> None:
     assert page.find(class_="rubric").get_text() == "Deck A: A & B"
     entry = page.select_one(".rubric + ul li").get_text().strip().split("\n")
     assert entry == [r"The slide: \(Z = AZ\)", r"Correct: \(X = AZ\)", "What decides: 0.5 (6.3)"]
+
+
+def test_a_folded_cell_says_what_it_holds(tmp_path: Path) -> None:
+    """A check's line is seen, its code is not, and a screen reader says the title, not “hidden content”."""
+    metadata = {"tags": ["hide-input"], "cellView": "form"}
+    sources = {
+        "# @title Check (6.1) & (6.2)\n1 + 1": "Check (6.1) & (6.2)",
+        setup_cell.source(): "Set-up",
+        "without_title": "Show code cell source",
+    }
+    printed = [new_output("stream", text="✓ (6.1) it holds")]
+    cells = [new_code_cell(source, metadata=metadata, outputs=printed) for source in sources]
+    python = {"language_info": {"name": "python"}}
+    notebook = new_notebook(cells=[new_markdown_cell("# A lecture"), *cells], metadata=python)
+    nbformat.write(notebook, tmp_path / "index.ipynb")
+    assert not build_small_book(tmp_path, tmp_path / "out")
+    page = BeautifulSoup((tmp_path / "out/index.html").read_text("utf-8"), "html.parser")
+    folds = page.select("details.hide")
+    assert [fold.summary.get_text() for fold in folds] == list(sources.values())
+    assert all(not fold.has_attr("open") and not fold.summary.attrs for fold in folds)
+    assert "1 + 1" in folds[0].get_text().replace("\xa0", " ")
+    assert len(page.select(".cell_output")) == 3
+    assert not page.select("details .cell_output")
 
 
 def test_empty_files_say_so(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from flowlib import check
 from flowlib.bases import StandardNormal
-from flowlib.bijection import Bijection, sum_event
+from flowlib.bijection import Bijection, Compose, sum_event
 from flowlib.check import CheckFailed
 
 BOX = ((-8, 8), (-8, 8))
@@ -183,9 +183,76 @@ def test_a_wrong_answer_does_not_show_the_right_one():
         check.exercise("1.1", 12.0, [12.0, 12.0])
 
 
+# --- exercises judged by behaviour ------------------------------------------------------
+
+
+def shifted(z, by):
+    return z + by, by.sum(-1)
+
+
+FRESH = (torch.tensor([[0.3, -1.2]], dtype=torch.float64), torch.tensor([[1.0, 2.0]], dtype=torch.float64))
+
+
+def test_a_function_is_judged_by_all_that_it_gives(capsys):
+    check.exercise("1.1", lambda z, by: (by + z, by[:, 0] + by[:, 1]), shifted, at=FRESH)
+    assert capsys.readouterr().out == "✓ exercise 1.1: correct\n"
+    for wrong in (
+        lambda z, by: (z + by + 2e-10, by.sum(-1)),
+        lambda z, by: (z + by, -by.sum(-1)),
+        lambda z, by: (z + by * math.nan, by.sum(-1)),
+    ):
+        with pytest.raises(CheckFailed, match=r"^Exercise 1\.1: not right yet; the answer is off by"):
+            check.exercise("1.1", wrong, shifted, at=FRESH)
+    with pytest.raises(CheckFailed, match=r"has shape \(1, 2\), expected \(1, 2\) and \(1,\)\."):
+        check.exercise("1.1", lambda z, by: z + by, shifted, at=FRESH)
+
+
+def test_a_function_cannot_change_what_it_is_compared_at():
+    """Both sides would then be compared at the changed points, or the second at others."""
+
+    def writes(z):
+        return z.mul_(0)
+
+    point = POINT.clone()
+    with pytest.raises(CheckFailed, match="not right yet"):
+        check.exercise("1.1", writes, torch.square, at=point)
+    assert torch.equal(point, POINT)
+
+
+@pytest.mark.parametrize("expected", [None, Sinh(), lambda z: Sinh()(z)])
+@pytest.mark.parametrize("wrong", ["x", "log_det", "z", "inverse_log_det"])
+def test_a_layer_is_judged_by_what_it_does(wrong, expected, capsys):
+    check.exercise("1.1", Sinh(), expected, at=POINT)
+    assert capsys.readouterr().out == "✓ exercise 1.1: correct\n"
+    with pytest.raises(
+        CheckFailed,
+        match=r"^Exercise 1\.1: not right yet; (its log-det|its inverse|the answer) is off by",
+    ):
+        check.exercise("1.1", Sinh(wrong, 0.01), expected, at=POINT)
+    check.exercise("1.1", Sinh(wrong, 0.01), expected, at=POINT, tol=0.1)
+
+
+def test_a_layer_that_is_not_the_one_asked_for_fails():
+    """The identity has the right log-det and leads back, and is not sinh."""
+    with pytest.raises(CheckFailed, match="the answer is off by"):
+        check.exercise("1.1", Compose([]), Sinh(), at=POINT)
+
+
+@pytest.mark.parametrize("expected", [torch.ones(2), torch.square, Sinh(), Sinh().forward])
+def test_what_is_expected_is_no_answer(expected):
+    with pytest.raises(CheckFailed, match="the answer is what it is compared with; find your own"):
+        check.exercise("1.1", expected, expected, at=POINT)
+
+
+def test_a_number_is_no_function():
+    with pytest.raises(CheckFailed, match=r"the answer has shape \(\), expected \(1, 2\)"):
+        check.exercise("1.1", 2.0, torch.square, at=POINT)
+
+
 def test_an_answer_may_be_a_whole_number():
     check.exercise("1.1", 2, 2.0)
     check.exercise("1.1", torch.tensor([1, 2]), [1.0, 2.0])
+    check.exercise("1.1", (1, 2), [1.0, 2.0])
 
 
 # --- what is measured -------------------------------------------------------------------

@@ -23,7 +23,7 @@ from flowlib.data import Dataset
 from flowlib.train import History
 from flowlib.train.flow_for import flow_for
 from tools import formulas, notebooks, setup_cell
-from tools.lint import LAB_RULES, Lecture, rules_of
+from tools.lint import LAB_RULES, RULES, Lecture, rules_of
 from tools.lint.text import ABSOLUTE_PATH
 
 LABS = sorted((notebooks.LECTURES / notebooks.LABS).glob("*.ipynb"))
@@ -44,8 +44,10 @@ def value(name: str) -> Any:
     raise AssertionError(f"The lab has no {name}.")
 
 
-@pytest.mark.parametrize("rule", LAB_RULES, ids=lambda rule: rule.__name__)
-@pytest.mark.parametrize("path", LABS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    ("path", "rule"),
+    [pytest.param(path, rule, id=f"{path.stem}-{rule.__name__}") for path in LABS for rule in rules_of(path)],
+)
 def test_lab_keeps(path, rule):
     problems = list(rule(Lecture(path)))
     assert not problems, "\n".join([f"{path.name}: {rule.__doc__}", *problems])
@@ -56,8 +58,10 @@ def test_labs_are_found_and_kept_apart_from_the_lectures():
     assert notebooks.find([])[-len(LABS) :] == LABS
     assert LAB.path not in notebooks.find(["06"])
     assert not {row.notebook for row in formulas.all_formulas(notebooks.LECTURES)} & {p.name for p in LABS}
-    assert {rule.__name__ for rule in set(rules_of(notebooks.find(["06"])[0])) - set(LAB_RULES)} == {
+    assert {rule.__name__ for rule in set(RULES) - set(LAB_RULES)} == {
         "every_formula_checked",
+        "few_cells",
+        "exercises_of_each_kind",
         "planned",
         "right_length",
         "exercises_solved",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tools.lint import RULES, Lecture
+from tools.lint import Lecture, rules_of
 from tools.notebooks import LECTURES
 
 NOTEBOOKS = sorted(LECTURES.glob("*.ipynb"))
@@ -14,8 +14,14 @@ def test_there_are_lectures():
     assert NOTEBOOKS
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    ("path", "rule"),
+    [
+        pytest.param(path, rule, id=f"{path.stem}-{rule.__name__}")
+        for path in NOTEBOOKS
+        for rule in rules_of(path)
+    ],
+)
 def test_lecture_keeps(path, rule):
     problems = list(rule(Lecture(path)))
     assert not problems, "\n".join([f"{path.name}: {rule.__doc__}", *problems])

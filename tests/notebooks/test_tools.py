@@ -48,6 +48,11 @@ def test_a_second_run_gives_the_same_bytes(tmp_path):
     assert saved["metadata"] == notebooks.NOTEBOOK_METADATA
     _, setup, cell, *_ = saved["cells"]
     assert "".join(setup["source"]) == SETUP
+    assert setup["metadata"] == {
+        "cellView": "form",
+        "jupyter": {"source_hidden": True},
+        "tags": ["hide-input"],
+    }
     assert cell["metadata"] == kept
     assert [cell["execution_count"] for cell in saved["cells"][1:]] == [1, 2, 3, 4]
     assert len({cell["id"] for cell in saved["cells"]}) == len(saved["cells"])

@@ -35,7 +35,7 @@ def same_setup_cell(lecture: Lecture) -> Iterator[str]:
     if second is None or second.cell_type != "code" or second.source != setup_cell.source():
         yield "The second cell is not the set-up cell of tools/setup_cell.py; run make notebooks."
     for place, cell in list(lecture.code)[1:]:
-        if cell.source.startswith("# Set-up"):
+        if setup_cell.is_setup(cell):
             yield f"{place} is a second set-up cell; there must be one."
 
 

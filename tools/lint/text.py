@@ -13,7 +13,6 @@ import nbformat
 from tools.lint.lecture import Lecture
 from tools.setup_cell import ROOT
 
-CODE_LINE = 85
 BIBLIOGRAPHY = ROOT / "book" / "references.bib"
 
 CODE_BLOCK = re.compile(r"^ *```.*?^ *```", re.DOTALL | re.MULTILINE)
@@ -64,17 +63,13 @@ def portable_markdown(lecture: Lecture) -> Iterator[str]:
 
 
 def plain_code(lecture: Lecture) -> Iterator[str]:
-    """Plain Python in short lines, without magics, downloads, widgets or prints of times."""
-    for index, (place, cell) in enumerate(lecture.code):
+    """Plain Python, without magics, downloads, widgets or prints of times."""
+    for place, cell in lecture.code:
         try:
             tree = ast.parse(cell.source)
         except SyntaxError as error:
             yield f"{place} is not plain Python in line {error.lineno}; “!” and “%” lines are not allowed."
             continue
-        lines = cell.source.splitlines() if index else []  # the address in the set-up cell may be long
-        for line in lines:
-            if len(line) > CODE_LINE:
-                yield f"{place}: a line has {len(line)} characters, over {CODE_LINE}: {line.strip()[:40]}…"
         if match := re.search(UNSUITED, cell.source):
             yield f"{place} uses {match[0]}, which a page without a kernel or a network cannot show."
         for node in ast.walk(tree):
