@@ -41,7 +41,7 @@ def student_edition(notebook: NotebookNode) -> NotebookNode:
     released = nbformat.v4.new_notebook(metadata=copy.deepcopy(notebook.metadata))
     for number, cell in enumerate(notebook.cells):
         source = CODE.sub(_stub, cell.source) if cell.cell_type == "code" else TEXT.sub(PLACE, cell.source)
-        if source.startswith(setup_cell.FIRST_LINE):
+        if setup_cell.is_setup(cell):
             source = setup_cell.source()
         source = TERM.sub(f'TERM = "{term()}"', source)
         make = nbformat.v4.new_code_cell if cell.cell_type == "code" else nbformat.v4.new_markdown_cell

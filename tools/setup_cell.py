@@ -13,7 +13,7 @@ from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parent.parent
 
-FIRST_LINE = "# Set-up: the same cell in every notebook. Installs flowlib only where it is missing."
+FIRST_LINE = "# @title Set-up: installs flowlib only where it is missing"
 
 TEMPLATE = f"""\
 {FIRST_LINE}
@@ -22,7 +22,8 @@ import subprocess
 import sys
 
 REPO = "@REPOSITORY@"
-if importlib.util.find_spec("flowlib") is None:  # Colab: torch and numpy stay as they are
+if importlib.util.find_spec("flowlib") is None:
+    # on Colab: torch and numpy stay as they are
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
     subprocess.run([*pip, f"git+{{REPO}}"], check=True)
 
@@ -50,7 +51,7 @@ def source(root: Path = ROOT) -> str:
 
 def is_setup(cell: NotebookNode) -> bool:
     """Whether this is a set-up cell, of today or of an earlier day."""
-    return cell.cell_type == "code" and cell.source.startswith("# Set-up")
+    return cell.cell_type == "code" and cell.source.startswith(("# @title Set-up", "# Set-up"))
 
 
 def write(cell: NotebookNode) -> None:

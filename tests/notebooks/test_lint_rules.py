@@ -249,6 +249,7 @@ BROKEN = [
     (folds.checks_folded, change(3, "# @title Check (6.1)\n", ""), "it must be a cell of its own"),
     (folds.checks_folded, change(3, "Check (6.1)", "Check (6.2)"), "checks (6.1), and its title must name"),
     (folds.checks_folded, change(3, "Check (6.1)", "Check (6.1), (6.2)"), "and its title must name"),
+    (folds.checks_folded, change(3, "Check (6.1)", "Check (6.1) to (6.3)"), "and its title must name"),
     (plan.small, output(3, "stream", name="stdout", text="x" * 1_600_000), "bytes; at most"),
     (plan.figures_described, metadata(5, mystnb={}), "alt text is “”"),
     (plan.figures_described, metadata(5, mystnb={"image": {"alt": "A plot."}}), "alt text is “A plot.”"),

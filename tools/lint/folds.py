@@ -11,7 +11,7 @@ from tools import formulas, setup_cell
 from tools.lint.lecture import Lecture, where
 
 TITLE = re.compile(r"# @title (\S.*)")
-TAG = re.compile(r"\((\d+\.\d+)[a-z]*\)")
+TAG = re.compile(r"\((\d+)\.(\d+)[a-z]*\)(?: to \(\1\.(\d+)[a-z]*\))?")
 
 # what may be folded, by the first word of its title: the code alone, or what it prints with it
 KINDS = {"Check": "hide-input", "Figure": "hide-input", "Set-up": "hide-input", "Solution": "hide-cell"}
@@ -41,11 +41,20 @@ def checks_folded(lecture: Lecture) -> Iterator[str]:
     for index, tags in checked.items():
         cell = lecture.cells[index]
         first = cell.source.partition("\n")[0]
-        named = TAG.findall(first)
+        named = _named(first)
         if not first.startswith("# @title Check ("):
             yield f"{where(index, cell)} holds a check; it must be a cell of its own, # @title Check (…)."
-        elif None not in tags and set(named) != tags:
+        elif None not in tags and named != tags:
             yield f"{where(index, cell)} checks {_in_brackets(tags)}, and its title must name just these."
+
+
+def _named(title: str) -> set[str]:
+    """The formulas that a title names: (6.1), (6.3) to (6.5)."""
+    return {
+        f"{lecture}.{number}"
+        for lecture, first, last in TAG.findall(title)
+        for number in range(int(first), int(last or first) + 1)
+    }
 
 
 def _marks(cell: NotebookNode) -> set[str]:
