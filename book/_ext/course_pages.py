@@ -1,7 +1,8 @@
 """What the book's own pages take from elsewhere at build time.
 
-``{errata}`` reads ``book/errata.yml`` and ``{terms}`` reads ``book/glossary.yml``; both
-files say at their top what an entry holds. A wrong entry stops the build with a sentence.
+``{errata} slip`` lists the entries of one kind in ``book/errata.yml``, and ``{terms}`` reads
+``book/glossary.yml``; both files say at their top what an entry holds. A wrong entry stops the
+build with a sentence.
 ``{lecture}`` links to a lecture that stands and marks one that does not as planned.
 """
 
@@ -19,6 +20,7 @@ from plain_forms import lecture_page
 from sphinx.application import Sphinx
 from sphinx.util.docutils import ReferenceRole, SphinxDirective
 
+KINDS = ("error", "slip", "missing condition", "remark")
 DECKS = {"A": "Deck A", "B": "Deck B", "AB": "Decks A and B"}
 
 
@@ -36,10 +38,15 @@ class DataDirective(SphinxDirective):
         entries = yaml.safe_load(path.read_text("utf-8")) or []
         for number, entry in enumerate(entries, 1):
             self.require(number, entry)
+        entries = self.chosen(entries)
         markdown = self.markdown(entries) if entries else self.nothing
         block = nodes.container()
         self.state.nested_parse(StringList(markdown.splitlines(), str(path)), self.content_offset, block)
         return block.children
+
+    def chosen(self, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The entries that this place of the page shows."""
+        return entries
 
     def require(self, number: int, entry: Any) -> None:
         """Stop the build unless the entry has exactly this file's fields, deck and types included."""
@@ -64,18 +71,32 @@ class DataDirective(SphinxDirective):
 
 
 class Errata(DataDirective):
-    """``{errata}``: what the slides say, what is right, and the number that decides."""
+    """``{errata} slip``: what the slides say, what is right, and the number that decides, for one kind."""
 
+    required_arguments = 1
+    final_argument_whitespace = True
     source = "book/errata.yml"
     fields: ClassVar = {
         "deck": str,
         "slide": str,
+        "kind": str,
         "says": str,
         "correct": str,
         "tag": str,
         "number": str,
     }
-    nothing = "*No correction is recorded yet.*"
+    nothing = "*No entry of this kind is recorded yet.*"
+
+    def require(self, number: int, entry: Any) -> None:
+        super().require(number, entry)
+        for kind in (self.arguments[0], entry["kind"]):
+            if kind not in KINDS:
+                raise self.error(
+                    f"Entry {number} of {self.source}: no kind {kind!r}; use {', '.join(KINDS)}."
+                )
+
+    def chosen(self, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [entry for entry in entries if entry["kind"] == self.arguments[0]]
 
     def markdown(self, entries: list[dict[str, Any]]) -> str:
         parts = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -33,17 +34,21 @@ PAGE = """
 {formula}`6.3`, {formula}`9.1`, {lecture}`Planar flows <6>`, {lecture}`Glow <9>`,
 [the term](page.md#term-planar-flow)
 
-```{errata}
+```{errata} slip
 ```
 
 ```{terms}
 ```
 """
-ERRATUM = '{deck: A, slide: "A & B", says: "$Z = AZ$", correct: "$X = AZ$", tag: "6.3", number: "0.5"}'
+ERRATUM = """{deck: A, slide: "A & B", kind: slip, says: "$Z = AZ$", correct: "$X = AZ$",
+ tag: "6.3", number: "0.5"}"""
 TERM = '{term: planar flow, definition: "A layer\n with $u$.", deck: AB, lecture: 6}'
 
 
-def build(folder: Path, errata: str = f"[{ERRATUM}]", terms: str = f"[{TERM}]") -> tuple[Path, str]:
+REMARK = ERRATUM.replace("kind: slip", "kind: remark").replace("A & B", "Another slide")
+
+
+def build(folder: Path, errata: str = f"[{ERRATUM}, {REMARK}]", terms: str = f"[{TERM}]") -> tuple[Path, str]:
     """Build a book of one lecture and one page; return its folder and the warnings."""
     source, out = folder / "source", folder / "out"
     for name, text in {
@@ -88,7 +93,8 @@ def test_plain_forms_and_data_become_pages(tmp_path: Path) -> None:
     assert "(9.1)" in page.get_text()
     assert "Glow planned" in page.get_text()
     assert "(9.1)" not in links
-    assert page.find(class_="rubric").get_text() == "Deck A: A & B"
+    rubrics = [rubric.get_text() for rubric in page.find_all(class_="rubric")]
+    assert rubrics == ["Deck A: A & B"], "The page shows slips alone."
     entry = page.select_one(".rubric + ul li").get_text().strip().split("\n")
     assert entry == [r"The slide: \(Z = AZ\)", r"Correct: \(X = AZ\)", "What decides: 0.5 (6.3)"]
 
@@ -119,7 +125,7 @@ def test_a_folded_cell_says_what_it_holds(tmp_path: Path) -> None:
 def test_empty_files_say_so(tmp_path: Path) -> None:
     out, warnings = build(tmp_path, errata="[]", terms="")
     text = (out / "page.html").read_text("utf-8")
-    assert "No correction is recorded yet" in text
+    assert "No entry of this kind is recorded yet" in text
     assert "No term is recorded yet" in text
     assert "xref_missing" in warnings or "local id not found" in warnings, (
         "The link to the term must be reported."
@@ -131,12 +137,23 @@ def test_empty_files_say_so(tmp_path: Path) -> None:
     [
         (ERRATUM.replace('"6.3"', "6.30"), "tag is 6.3. Put quotes around it"),
         (ERRATUM.replace("deck: A", "deck: C"), "deck is 'C'. Use A, B or AB"),
-        (ERRATUM.replace("says:", "said:"), "expected exactly deck (str), slide (str), says (str)"),
+        (
+            ERRATUM.replace("says:", "said:"),
+            "expected exactly deck (str), slide (str), kind (str), says (str)",
+        ),
+        (ERRATUM.replace("slip", "blunder"), "no kind 'blunder'; use error, slip, missing condition, remark"),
         ("a word", "has 'a word'; expected exactly"),
     ],
-    ids=["number without quotes", "no such deck", "wrong field", "no mapping"],
+    ids=["number without quotes", "no such deck", "wrong field", "no such kind", "no mapping"],
 )
 def test_a_wrong_entry_is_named(tmp_path: Path, wrong: str, says: str) -> None:
     _, warnings = build(tmp_path, errata=f"[{wrong}]")
     assert "Entry 1 of book/errata.yml" in warnings
     assert says in warnings
+
+
+def test_the_errata_page_shows_every_kind() -> None:
+    import course_pages
+
+    page = (ROOT / "book" / "errata.md").read_text("utf-8")
+    assert re.findall(r"^```\{errata\} (.+)$", page, re.MULTILINE) == list(course_pages.KINDS)
