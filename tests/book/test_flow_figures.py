@@ -338,7 +338,7 @@ def test_picture_is_flowlibs_density(page: Page, figure: str) -> None:
 @pytest.mark.parametrize("how", ["keyboard", "touch"])
 @pytest.mark.parametrize("figure", FIGURES)
 def test_every_slider_moves_grid_density_and_log_det(page: Page, figure: str, how: str) -> None:
-    log_det = "log |f ′(z)|" if figure == "change" else "log |det|"
+    log_det = {"change": "log |f ′(z)|", "mixture": "log g ′(x)"}.get(figure, "log |det|")
     for slider in page.locator(f"[data-figure={figure}] input").all():
         number, seen = readout(page, figure)[log_det], pictures(page, figure)
         if slider.get_attribute("aria-label").startswith(STILL.get(figure, "none")):

@@ -67,7 +67,7 @@
       formula: "<i>z</i> = <i>g</i>(<i>x</i>) = logit <i>F</i>(<i>x</i>)",
       note:
         "Drag the round probe along the axis of <i>x</i>. The filled area is <i>F</i>(<i>x</i>), and the curve above " +
-        "is its logit: steep where the humps are. Going back from <i>z</i>, bisection starts from a bracket and halves " +
+        "is its logit: flat between the humps. Going back from <i>z</i>, bisection starts from a bracket and halves " +
         "it <i>n</i> times; the dotted line is its midpoint.",
       draw,
     });
@@ -129,7 +129,7 @@
           ["<i>z</i>", kit.number(z)],
           ["<i>F</i>(<i>x</i>)", kit.number(spec.F(x), 4)],
           ["<i>F</i> ′(<i>x</i>)", kit.number(spec.density(x), 4)],
-          ["log |det|", kit.number(logSlope, 3)],
+          ["log <i>g</i> ′(<i>x</i>)", kit.number(logSlope, 3)],
           ["midpoint", kit.number(middle, 4)],
           ["its error", kit.number(Math.abs(middle - x), 4)],
           ["at most", kit.number((high - low) / 2, 4)],
