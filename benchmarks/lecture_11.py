@@ -1,4 +1,4 @@
-"""Lecture 11's ablation of Flow++, by seed and budget: ``python -m benchmarks.lecture_11``, about ten minutes.
+"""Lecture 11's ablation of Flow++, by seed and budget: ``python -m benchmarks.lecture_11``, ten minutes.
 
 Three choices, each made the old way and the new way: the noise, the coupling, the conditioner. The lecture
 trains one of the eight again, to see that it still gives what lies in the file, and draws the rest from it.
