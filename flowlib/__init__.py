@@ -22,7 +22,7 @@ from flowlib.layers.coupling import (
 )
 from flowlib.layers.dequantize import Dequantize, Logit, VariationalDequantize, bits_per_dim
 from flowlib.layers.ffjord import FFJORD, Dopri5, RungeKutta, Velocity
-from flowlib.layers.flowpp import MixtureCoupling
+from flowlib.layers.flowpp import MixtureCoupling, mixture_logit, solve_mixture_logit
 from flowlib.layers.glow import ActNorm, ChannelCoupling, Convolution1x1, ConvolutionLU
 from flowlib.layers.linear import Triangular
 from flowlib.layers.multiscale import OnChannels, Squeeze

@@ -16,13 +16,25 @@ from playwright.sync_api import Browser, Page
 from torch import Tensor
 from torch.distributions import AffineTransform, Distribution, ExpTransform, TransformedDistribution
 
-from flowlib import AffineCoupling, Bijection, Flow, Planar, StandardNormal, UniformBox
+from flowlib import (
+    AffineCoupling,
+    Bijection,
+    Flow,
+    Planar,
+    StandardNormal,
+    UniformBox,
+    mixture_logit,
+    solve_mixture_logit,
+)
 from flowlib.layers.coupling import half_mask
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("book")]
 
 STATIC = Path(__file__).parents[2] / "book" / "_static"
-FIGURES = ["planar", "coupling", "change"]
+FIGURES = ["planar", "coupling", "change", "mixture"]
+# what the probe moves along; sliders that must leave the log-det alone, by their labels
+PROBED = {"planar": "z", "coupling": "z", "change": "z", "mixture": "x"}
+STILL = {"coupling": "c,", "mixture": "n,"}
 PLANES = ["planar", "coupling"]
 PHONE = {"width": 390, "height": 844}
 PAGE = """<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>Figures</title>
@@ -38,7 +50,7 @@ def _float64(same_start: None) -> None:
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A small page of its own with the three figures and one that does not exist."""
+    """A small page of its own with all figures and one that does not exist."""
     figures = "".join(
         f'<div class="flow-figure" data-figure="{name}">See the book.</div>' for name in [*FIGURES, "none"]
     )
@@ -214,6 +226,50 @@ def test_exp_reaches_no_negative_number(arithmetic: Page) -> None:
     assert arithmetic.evaluate(f"[-1, 0].map({spec}.density)") == [0, 0]
 
 
+def test_mixture_is_flowlibs(arithmetic: Page) -> None:
+    draw = torch.Generator().manual_seed(4)
+    numbers = torch.rand(200, 5, generator=draw) * torch.tensor([0.9, 8, 8, 1.8, 1.8])
+    numbers += torch.tensor([0.05, -4, -4, 0.2, 0.2])
+    x = 4 * torch.randn(200, generator=draw)
+    x[:4] = torch.tensor([-300.0, -40.0, 40.0, 300.0])  # where F, as a number, is 0 or 1
+    pi = torch.stack([numbers[:, 0], 1 - numbers[:, 0]])
+    mean, scale = numbers[:, 1:3].T, numbers[:, 3:].T
+    runs = arithmetic.evaluate(
+        """([rows, points]) => rows.map(([pi, mu1, mu2, s1, s2], i) => {
+            const curve = flowFigures.math.mixture({pi: [pi, 1 - pi], mu: [mu1, mu2], s: [s1, s2]});
+            const [z, logSlope] = curve.inverse(points[i]);
+            const {low, high, middle} = curve.bisect(z, 8);
+            return [z, logSlope, ...curve.forward(z), low, high, middle, curve.F(points[i]),
+                curve.density(points[i])];
+        })""",
+        [numbers.tolist(), x.tolist()],
+    )
+    z, log_slope, back, minus, low, high, middle, F, density = (list(c) for c in zip(*runs, strict=True))
+    level, slope = mixture_logit(x, pi.log(), mean, scale.log())
+    close("g(x)", z, level)
+    close("log g′(x)", log_slope, slope)
+    close("x again", back, solve_mixture_logit(level, pi.log(), mean, scale.log()))
+    close("log of the inverse's slope", minus, -slope)
+    close("F(x)", F, torch.sigmoid(level))
+    close("F′(x)", density, slope.exp() * torch.sigmoid(level) * torch.sigmoid(-level))
+    ends = mean + scale * level
+    close(
+        "eight times halved", [a - b for a, b in zip(high, low, strict=True)], (ends[0] - ends[1]).abs() / 256
+    )
+    assert all(a - 1e-9 <= b <= c + 1e-9 for a, b, c in zip(low, x.tolist(), high, strict=True))
+    close("midpoint", middle, (torch.tensor(low) + torch.tensor(high)) / 2)
+
+
+def test_more_halvings_close_in_on_the_probe(page: Page) -> None:
+    before = readout(page, "mixture")
+    set_slider(page, "mixture", 5, 12)
+    settle(page)
+    after = readout(page, "mixture")
+    assert after["z"] == before["z"]
+    assert float(after["at most"]) < float(before["at most"]) / 50  # seven more halvings
+    assert float(after["its error"]) <= float(after["at most"]) + 1e-4
+
+
 def test_root_is_refused_where_it_is_not_unique(arithmetic: Page) -> None:
     said = arithmetic.evaluate(
         "(() => { try { flowFigures.math.solvePlanar(1, -1) } catch (e) { return e.message } })()"
@@ -282,11 +338,11 @@ def test_picture_is_flowlibs_density(page: Page, figure: str) -> None:
 @pytest.mark.parametrize("how", ["keyboard", "touch"])
 @pytest.mark.parametrize("figure", FIGURES)
 def test_every_slider_moves_grid_density_and_log_det(page: Page, figure: str, how: str) -> None:
-    log_det = "log |f ′(z)|" if figure == "change" else "log |det|"
+    log_det = {"change": "log |f ′(z)|", "mixture": "log g ′(x)"}.get(figure, "log |det|")
     for slider in page.locator(f"[data-figure={figure}] input").all():
         number, seen = readout(page, figure)[log_det], pictures(page, figure)
-        if figure == "coupling" and slider.get_attribute("aria-label").startswith("c,"):
-            number = None  # a shift moves no volume: its log-det must stay
+        if slider.get_attribute("aria-label").startswith(STILL.get(figure, "none")):
+            number = None  # a shift moves no volume and a search no curve: their log-det must stay
         slider.scroll_into_view_if_needed()
         if how == "keyboard":
             slider.focus()
@@ -321,7 +377,7 @@ def test_probe_moves_by_arrow_keys(page: Page, figure: str) -> None:
     after = readout(page, figure)
     assert {name for name in before if before[name] != after[name]} >= {"z", "x"}
     assert pictures(page, figure)["flow-lines"] != seen["flow-lines"]
-    first = after["z"].strip("()").split(",")[0]
+    first = after[PROBED[figure]].strip("()").split(",")[0]
     assert float(probe.get_attribute("aria-valuenow")) == pytest.approx(float(first), abs=6e-3)
 
 
@@ -335,7 +391,7 @@ def test_probe_is_dragged_by_a_finger(page: Page, figure: str) -> None:
     finger = page.context.new_cdp_session(page)
     finger.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
     for step in range(1, 9):
-        point = {"x": x - 4 * step, "y": y + (0 if figure == "change" else 3 * step)}
+        point = {"x": x - 4 * step, "y": y + (3 * step if figure in PLANES else 0)}
         finger.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [point]})
     finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
     settle(page)

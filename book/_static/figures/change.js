@@ -17,57 +17,13 @@
   const START = 0.7; // where the probe is at first
   const CEILINGS = [0.5, 1, 2, 4, 8];
 
-  const points = (low, high, n) => Array.from({ length: n + 1 }, (_, i) => low + ((high - low) * i) / n);
-  const scale = ([low, high], [from, to]) => (value) => from + ((value - low) / (high - low)) * (to - from);
+  const { points, scale, penOf } = flowFigures.line;
 
   /* Round ticks: at most seven of them. */
   function ticksOf([low, high]) {
     const step = [1, 2, 5].find((size) => (high - low) / size <= 7.5);
     const [first, last] = [Math.ceil(low / step), Math.floor(high / step)];
     return points(first, last, last - first).map((k) => k * step);
-  }
-
-  /* Pen with the few shapes this figure needs, in CSS pixels. */
-  function penOf(canvas) {
-    const { pen, width, height } = flowFigures.kit.clear(canvas);
-    const path = (corners) => {
-      pen.beginPath();
-      corners.forEach(([x, y]) => pen.lineTo(x, y));
-    };
-    return {
-      width,
-      height,
-      line(corners, colour, thickness = 1, dash = []) {
-        path(corners);
-        pen.setLineDash(dash);
-        pen.strokeStyle = colour;
-        pen.lineWidth = thickness;
-        pen.stroke();
-        pen.setLineDash([]);
-      },
-      fill(corners, colour, opacity) {
-        path(corners);
-        pen.fillStyle = colour;
-        pen.globalAlpha = opacity;
-        pen.fill();
-        pen.globalAlpha = 1;
-      },
-      text(words, x, y, colour, align = "left") {
-        pen.font = "13px system-ui, sans-serif";
-        pen.fillStyle = colour;
-        pen.textAlign = align;
-        pen.textBaseline = "middle";
-        pen.fillText(words, x, y);
-      },
-      within([left, top, right, bottom], draw) {
-        pen.save();
-        pen.beginPath();
-        pen.rect(left, top, right - left, bottom - top);
-        pen.clip();
-        draw();
-        pen.restore();
-      },
-    };
   }
 
   /* Where the three parts lie; below and left of the graph there is room for ticks. */

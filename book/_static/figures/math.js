@@ -108,6 +108,52 @@
     return { f, slope, inverse, baseDensity, density, uncorrected };
   }
 
+  /* The coupling's curve of Flow++, z = g(x) = logit F(x) with F = Σ π_k σ((x - μ_k) / s_k), as in
+     flowlib/layers/flowpp.py: all sums are of positive terms and taken as logarithms. inverse(x) is the
+     closed form and forward(z) a bisection, as in flowlib the normalising direction is the fast one. */
+  const logSigmoid = (t) => (t > 0 ? -Math.log1p(Math.exp(-t)) : t - Math.log1p(Math.exp(t)));
+  const logSumExp = (terms) => {
+    const top = Math.max(...terms);
+    return top + Math.log(terms.reduce((sum, term) => sum + Math.exp(term - top), 0));
+  };
+
+  function mixture({ pi, mu, s }) {
+    const over = (term) => logSumExp(pi.map((weight, k) => Math.log(weight) + term(k)));
+    const logs = (x) => {
+      const t = mu.map((mean, k) => (x - mean) / s[k]);
+      return {
+        below: over((k) => logSigmoid(t[k])),
+        above: over((k) => logSigmoid(-t[k])),
+        density: over((k) => logSigmoid(t[k]) + logSigmoid(-t[k]) - Math.log(s[k])),
+      };
+    };
+    const inverse = (x) => {
+      const { below, above, density } = logs(x);
+      return [below - above, density - below - above];
+    };
+    /* the bracket of the root of g(x) = z after n halvings, and its midpoint */
+    const bisect = (z, n) => {
+      const alone = mu.map((mean, k) => mean + s[k] * z);
+      let [low, high] = [Math.min(...alone), Math.max(...alone)];
+      for (let step = 0; step < n; step++) {
+        const middle = (low + high) / 2;
+        if (inverse(middle)[0] > z) high = middle;
+        else low = middle;
+      }
+      return { low, high, middle: (low + high) / 2 };
+    };
+    return {
+      F: (x) => Math.exp(logs(x).below),
+      density: (x) => Math.exp(logs(x).density),
+      inverse,
+      forward: (z) => {
+        const x = bisect(z, 60).middle;
+        return [x, -inverse(x)[1]];
+      },
+      bisect,
+    };
+  }
+
   /* The area inside a closed polygon, by the shoelace formula. */
   function area(points) {
     let twice = 0;
@@ -118,5 +164,5 @@
     return Math.abs(twice) / 2;
   }
 
-  flowFigures.math = { solvePlanar, planar, coupling, change, area };
+  flowFigures.math = { solvePlanar, planar, coupling, change, mixture, area };
 })();
