@@ -25,7 +25,8 @@ from flowlib.data import Dataset, load_dataset
 RESULT = Path(__file__).parent / "results" / "lecture_13.json"
 SEEDS = range(3)
 HELD_OUT = 200  # digits, which choose the step at which each training's parameters are kept
-SETTINGS: dict[str, Any] = {"batch_size": 128, "lr": 1e-2, "validate_every": 25, "progress": False}
+SETTINGS: dict[str, Any] = {"batch_size": 128, "validate_every": 25, "progress": False}
+LR, COARSEST_LR = 1e-2, 0.3  # a scale has its own: the coarsest must go far, from 0 to its average
 SIZES: dict[str, dict[str, Any]] = {
     "RealNVP": {"scales": 2, "hidden": (9,)},
     "Glow": {"scales": 2, "layers": 4, "hidden": (16,)},
@@ -69,16 +70,17 @@ def train(
     inner = MODELS[rows[kind]](shape, **SIZES[kind]).float()
     top = unbound(shape, name == ON_PIXELS)  # in double precision
     flow = Flow([inner.bijection, unbound(shape, name == ON_PIXELS), Dequantize(levels)], inner.base).float()
-    parts: list[tuple[Flow, Any, Tensor]] = [(flow, images.float(), held_out.float())]
+    parts: list[tuple[Flow, Any, Tensor, float]] = [(flow, images.float(), held_out.float(), LR)]
     if isinstance(inner, WaveletFlow):
         parts = []
         for i in range(len(inner.shapes)):
             data, look = (Averages(inner, top, part, levels, i) for part in (images, held_out))
-            parts.append((inner.scale(i), data, look.sample(1000, torch.Generator().manual_seed(seed))))
+            validation = look.sample(1000, torch.Generator().manual_seed(seed))
+            parts.append((inner.scale(i), data, validation, LR if i else COARSEST_LR))
     seconds = []
-    for part, data, validation in parts:
+    for part, data, validation, lr in parts:
         start = time.process_time()
-        fit(part, data, steps=steps, seed=seed, validation=validation, **SETTINGS)
+        fit(part, data, steps=steps, lr=lr, seed=seed, validation=validation, **SETTINGS)
         seconds.append(time.process_time() - start)
     return flow, seconds
 
