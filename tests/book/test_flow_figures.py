@@ -20,20 +20,24 @@ from flowlib import (
     AffineCoupling,
     Bijection,
     Flow,
+    Haar,
     Planar,
     StandardNormal,
     UniformBox,
+    check,
     mixture_logit,
     solve_mixture_logit,
 )
+from flowlib.data import digits
 from flowlib.layers.coupling import half_mask
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("book")]
 
 STATIC = Path(__file__).parents[2] / "book" / "_static"
-FIGURES = ["planar", "coupling", "change", "mixture"]
-# what the probe moves along; sliders that must leave the log-det alone, by their labels
+# what the probe moves along, in the figures that have one
 PROBED = {"planar": "z", "coupling": "z", "change": "z", "mixture": "x"}
+FIGURES = [*PROBED, "haar"]
+# sliders that must leave the log-det alone, by their labels
 STILL = {"coupling": "c,", "mixture": "n,"}
 PLANES = ["planar", "coupling"]
 PHONE = {"width": 390, "height": 844}
@@ -277,6 +281,51 @@ def test_root_is_refused_where_it_is_not_unique(arithmetic: Page) -> None:
     assert said == "m must be greater than -1 for a unique root; it is -1."
 
 
+def shrunk_details(image: Tensor, kept: int, factor: float) -> tuple[Tensor, list[Tensor], Tensor]:
+    """The average, the details of each scale times their factors, coarsest first, and the image they give."""
+    haar, average = Haar(), image
+    details: list[Tensor] = []
+    while average.shape[-1] > 1:
+        average, bands = haar(average)[0].tensor_split([1], 1)
+        details.insert(0, bands)
+    scaled = [(factor if i < kept else 0.0) * bands for i, bands in enumerate(details)]
+    picture = average
+    for bands in scaled:
+        picture = haar.inverse(torch.cat([picture, bands], 1))[0]
+    return average, scaled, picture
+
+
+@pytest.mark.parametrize("side", [2, 4, 8])
+def test_haar_is_flowlibs(arithmetic: Page, side: int) -> None:
+    draw = torch.Generator().manual_seed(4)
+    scales = side.bit_length() - 1
+    for kept in range(scales + 1):
+        image = 5 * torch.randn(1, 1, side, side, generator=draw)
+        factor = float(0.1 + 2 * torch.rand((), generator=draw))
+        ours = arithmetic.evaluate(
+            "setting => flowFigures.math.haar(setting)",
+            {"image": image[0, 0].tolist(), "kept": kept, "factor": factor},
+        )
+        average, scaled, picture = shrunk_details(image, kept, factor)
+        close("average", ours["average"], average[0, 0])
+        close("picture", ours["picture"], picture[0, 0])
+        for i, bands in enumerate(scaled):
+            close(f"details of scale {i + 1}", ours["details"][i], bands[0])
+        close("energy", ours["energy"], picture.square().sum() / image.square().sum())
+        if kept < scales:
+            assert ours["logDet"] == -math.inf
+        else:
+            dense = check.jacobian(lambda x, t=factor: shrunk_details(x, scales, t)[2], image)
+            close("log-det", ours["logDet"], torch.linalg.slogdet(dense)[1][0])
+
+
+def test_haar_shows_training_digits(arithmetic: Page) -> None:
+    shown = torch.tensor(arithmetic.evaluate("flowFigures.math.haarDigits()"))
+    images, labels = digits("train")
+    found = [(images[:, 0] == digit).all((1, 2)).nonzero().flatten() for digit in shown]
+    assert [labels[rows].tolist() for rows in found] == [[0], [2], [3], [5]]
+
+
 # --- what is drawn and said ------------------------------------------------------------
 
 
@@ -336,7 +385,7 @@ def test_picture_is_flowlibs_density(page: Page, figure: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["keyboard", "touch"])
-@pytest.mark.parametrize("figure", FIGURES)
+@pytest.mark.parametrize("figure", PROBED)
 def test_every_slider_moves_grid_density_and_log_det(page: Page, figure: str, how: str) -> None:
     log_det = {"change": "log |f ′(z)|", "mixture": "log g ′(x)"}.get(figure, "log |det|")
     for slider in page.locator(f"[data-figure={figure}] input").all():
@@ -366,7 +415,7 @@ def test_shift_of_the_coupling_keeps_the_log_det(page: Page) -> None:
     assert readout(page, "coupling")["log |det|"] == before
 
 
-@pytest.mark.parametrize("figure", FIGURES)
+@pytest.mark.parametrize("figure", PROBED)
 def test_probe_moves_by_arrow_keys(page: Page, figure: str) -> None:
     probe = page.locator(f"[data-figure={figure}] .flow-probe")
     before, seen = readout(page, figure), pictures(page, figure)
@@ -381,7 +430,7 @@ def test_probe_moves_by_arrow_keys(page: Page, figure: str) -> None:
     assert float(probe.get_attribute("aria-valuenow")) == pytest.approx(float(first), abs=6e-3)
 
 
-@pytest.mark.parametrize("figure", FIGURES)
+@pytest.mark.parametrize("figure", PROBED)
 def test_probe_is_dragged_by_a_finger(page: Page, figure: str) -> None:
     probe = page.locator(f"[data-figure={figure}] .flow-probe")
     probe.scroll_into_view_if_needed()
@@ -421,7 +470,44 @@ def test_the_slides_example(page: Page) -> None:
     assert float(shown["log |f ′(z)|"]) == pytest.approx(math.log(4), abs=6e-4)
 
 
-@pytest.mark.parametrize("figure", FIGURES)
+@pytest.mark.parametrize("how", ["keyboard", "touch"])
+def test_details_are_kept_and_scaled(page: Page, how: str) -> None:
+    """Both sliders change both pictures, and all details kept at t = 1 give the digit back."""
+    kept, factor = page.locator("[data-figure=haar] input").all()
+    assert readout(page, "haar")["kept"] == "16 of 64"
+    for slider, share, key in ((kept, 0.99, "End"), (factor, 0.3, "ArrowLeft")):
+        seen, numbers = pictures(page, "haar"), readout(page, "haar")
+        slider.scroll_into_view_if_needed()
+        if how == "keyboard":
+            slider.press(key)
+        else:
+            box = slider.bounding_box()
+            page.touchscreen.tap(box["x"] + share * box["width"], box["y"] + 8)
+        settle(page)
+        now = pictures(page, "haar")
+        assert all(now[name] != seen[name] for name in seen)
+        assert readout(page, "haar")["log |det|"] != numbers["log |det|"]
+        if slider is kept:
+            whole = {"kept": "64 of 64", "energy": "100.0 %", "log |det|": "0.000"}
+            assert readout(page, "haar") == {**whole, "largest error": "0.00"}
+    status = page.locator("[data-figure=haar] .flow-summary[aria-live=polite]")
+    page.wait_for_function("text => text.textContent.includes('64 of 64')", arg=status.element_handle())
+    assert readout(page, "haar")["log |det|"] in status.inner_text().replace("−", "-")
+
+
+def test_another_digit_and_back(page: Page) -> None:
+    before, seen = readout(page, "haar"), pictures(page, "haar")
+    page.locator("[data-figure=haar] select").select_option("five")
+    set_slider(page, "haar", 0, 1)
+    settle(page)
+    assert readout(page, "haar") != before
+    page.locator("[data-figure=haar] .flow-reset").click()
+    settle(page)
+    assert readout(page, "haar") == before
+    assert pictures(page, "haar") == seen
+
+
+@pytest.mark.parametrize("figure", PROBED)
 def test_reset(page: Page, figure: str) -> None:
     before, seen = readout(page, figure), pictures(page, figure)
     set_slider(page, figure, 0, 0.9)
@@ -454,7 +540,7 @@ def test_fits_a_phone_and_a_finger(page: Page, figure: str) -> None:
         assert min(box["width"], box["height"]) >= 44
 
 
-@pytest.mark.parametrize("figure", FIGURES)
+@pytest.mark.parametrize("figure", PROBED)
 def test_named_and_announced(page: Page, figure: str) -> None:
     place = page.locator(f"[data-figure={figure}]")
     assert place.get_attribute("role") == "group"

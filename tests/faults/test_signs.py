@@ -60,7 +60,6 @@ class Fault:
 UNWRITTEN_10 = "lecture 10 is not written yet"
 UNWRITTEN_14 = "lecture 14 is not written yet"
 UNWRITTEN_12 = "lecture 12 is not written yet"
-UNWRITTEN_13 = "lecture 13 is not written yet"
 NO_LECTURE = "the lectures' models take points in the shape they have"
 
 FAULTS = [
@@ -192,37 +191,11 @@ FAULTS = [
     Fault("layers/flowpp.py MixtureCoupling.generate", "[1] + log", "[1] - log", "flowpp", "11"),
     Fault("layers/flowpp.py MixtureCoupling.normalise", "log_slope + log", "log_slope - log", "flowpp", "11"),
     Fault("layers/flowpp.py mixture_logit", "- (log_above - ", "+ (log_above - ", "flowpp", "11"),
+    Fault("layers/wavelet.py Haar.forward", "z.new_zeros(", "z.new_ones(", "wavelet", "13"),
+    Fault("layers/wavelet.py Haar.inverse", "x.new_zeros(", "x.new_ones(", "wavelet", "13"),
+    Fault("layers/wavelet.py _Affine.forward", "(context), log_det", "(context), -log_det", "wavelet", "13"),
     Fault(
-        "layers/wavelet.py Haar.forward",
-        "z.new_zeros(",
-        "z.new_ones(",
-        "wavelet",
-        None,
-        UNWRITTEN_13,
-    ),
-    Fault(
-        "layers/wavelet.py Haar.inverse",
-        "x.new_zeros(",
-        "x.new_ones(",
-        "wavelet",
-        None,
-        UNWRITTEN_13,
-    ),
-    Fault(
-        "layers/wavelet.py _Affine.forward",
-        "(context), log_det",
-        "(context), -log_det",
-        "wavelet",
-        None,
-        UNWRITTEN_13,
-    ),
-    Fault(
-        "layers/wavelet.py WaveletFlow.scale_log_prob",
-        ") + log_det",
-        ") - log_det",
-        "wavelet scales",
-        None,
-        UNWRITTEN_13,
+        "layers/wavelet.py WaveletFlow.scale_log_prob", ") + log_det", ") - log_det", "wavelet scales", "13"
     ),
     Fault("train/flow_for.py Flatten.forward", "z.new_zeros(", "z.new_ones(", "flatten", None, NO_LECTURE),
     Fault("train/flow_for.py Flatten.inverse", "x.new_zeros(", "x.new_ones(", "flatten", None, NO_LECTURE),
