@@ -1,4 +1,4 @@
-"""Lecture 10's trainings, by seed and budget: ``python -m benchmarks.lecture_10``, a quarter of an hour.
+"""Lecture 10's trainings, by seed and budget: ``python -m benchmarks.lecture_10``, seven minutes.
 
 Affine against spline layers in the plane; on the digits two couplings and two autoregressive flows beside an
 autoregressive model of the whole numbers; and how many Jacobi passes the trained flows take to generate. The
