@@ -1,7 +1,7 @@
 r"""Neural spline flows: each entry moves along a monotone curve whose knots a network places.
 
-The curve is in :mod:`flowlib.layers.spline`; here are the two layers that use it, a coupling and
-an autoregressive one (Durkan, Bekasov, Murray and Papamakarios, 2019).
+First the curve and its inverse, then the two layers that use it, a coupling and an autoregressive one
+(Durkan, Bekasov, Murray and Papamakarios, 2019).
 """
 
 from __future__ import annotations

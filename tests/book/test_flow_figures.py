@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.distributions import AffineTransform, Distribution, ExpTransform, TransformedDistribution
 
 from flowlib import (
+    MADE,
     AffineCoupling,
     Bijection,
     Flow,
@@ -36,7 +37,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("book")]
 STATIC = Path(__file__).parents[2] / "book" / "_static"
 # what the probe moves along, in the figures that have one
 PROBED = {"planar": "z", "coupling": "z", "change": "z", "mixture": "x"}
-FIGURES = [*PROBED, "haar"]
+FIGURES = [*PROBED, "haar", "made"]
 # sliders that must leave the log-det alone, by their labels
 STILL = {"coupling": "c,", "mixture": "n,"}
 PLANES = ["planar", "coupling"]
@@ -223,6 +224,23 @@ def test_change_of_variables_is_torchs(arithmetic: Page, base: str, mapping: str
         assert supported
         close("|f'|", [ratio[i] for i in supported], torch.tensor([slope[i] for i in supported]).abs())
         close("without |f'|", uncorrected, torch.tensor(density) * torch.tensor(slope).abs())
+
+
+def test_made_is_flowlibs(arithmetic: Page) -> None:
+    draw = torch.Generator().manual_seed(4)
+    sizes = [(2, [1]), (3, [8, 3]), (4, [6, 6]), (6, [8, 8, 8]), (6, [2]), (6, [3, 1, 5])]
+    networks = [
+        {"order": torch.randperm(d, generator=draw).tolist(), "hidden": hidden} for d, hidden in sizes
+    ]
+    runs = arithmetic.evaluate("all => all.map(network => flowFigures.math.made(network))", networks)
+    for network, run in zip(networks, runs, strict=True):
+        made = MADE(len(network["order"]), 1, network["hidden"], order=network["order"])
+        paths = torch.eye(made.d)
+        for ours, layer in zip(run["masks"], made.layers, strict=True):
+            assert torch.equal(torch.tensor(ours).to(layer.mask), layer.mask)
+            paths = layer.mask @ paths
+        assert run["sees"] == paths.tolist()
+        assert run["places"] == made.place.tolist()
 
 
 def test_exp_reaches_no_negative_number(arithmetic: Page) -> None:
@@ -430,25 +448,75 @@ def test_probe_moves_by_arrow_keys(page: Page, figure: str) -> None:
     assert float(probe.get_attribute("aria-valuenow")) == pytest.approx(float(first), abs=6e-3)
 
 
+def drag_by_finger(page: Page, figure: str, dx: float, dy: float) -> None:
+    """Touch the probe and pull it eight times by so many pixels."""
+    box = page.locator(f"[data-figure={figure}] .flow-probe").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    finger = page.context.new_cdp_session(page)
+    finger.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
+    for step in range(1, 9):
+        point = {"x": x + dx * step, "y": y + dy * step}
+        finger.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [point]})
+    finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    settle(page)
+
+
 @pytest.mark.parametrize("figure", PROBED)
 def test_probe_is_dragged_by_a_finger(page: Page, figure: str) -> None:
     probe = page.locator(f"[data-figure={figure}] .flow-probe")
     probe.scroll_into_view_if_needed()
     box = probe.bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     before, scrolled = readout(page, figure), page.evaluate("scrollY")
-    finger = page.context.new_cdp_session(page)
-    finger.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
-    for step in range(1, 9):
-        point = {"x": x - 4 * step, "y": y + (3 * step if figure in PLANES else 0)}
-        finger.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [point]})
-    finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
-    settle(page)
+    drag_by_finger(page, figure, -4, 3 if figure in PLANES else 0)
     after, moved = readout(page, figure), probe.bounding_box()
     assert after["z"] != before["z"]
     assert after["x"] != before["x"]
     assert moved["x"] == pytest.approx(box["x"] - 32, abs=2)  # the probe stays under the finger
     assert page.evaluate("scrollY") == scrolled  # and the page does not move instead
+
+
+def test_the_chosen_output_moves_by_arrow_keys_and_by_a_finger(page: Page) -> None:
+    probe = page.locator("[data-figure=made] .flow-probe")
+    probe.focus()
+    assert (readout(page, "made")["output"], readout(page, "made")["sees inputs"]) == ("3", "1, 2")
+    seen = pictures(page, "made")
+    page.keyboard.press("ArrowRight")
+    settle(page)
+    assert (readout(page, "made")["output"], readout(page, "made")["sees inputs"]) == ("4", "1, 2, 3")
+    now = pictures(page, "made")
+    assert all(now[name] != seen[name] for name in seen)
+    assert probe.get_attribute("aria-valuenow") == "4"
+    probe.scroll_into_view_if_needed()
+    scrolled = page.evaluate("scrollY")
+    drag_by_finger(page, "made", -40, 0)
+    assert (readout(page, "made")["output"], readout(page, "made")["sees inputs"]) == ("1", "none")
+    assert page.evaluate("scrollY") == scrolled
+
+
+@pytest.mark.parametrize("how", ["keyboard", "touch"])
+def test_every_slider_changes_the_network(page: Page, how: str) -> None:
+    for slider in page.locator("[data-figure=made] input").all():
+        number, seen = readout(page, "made")["weights kept"], pictures(page, "made")
+        slider.scroll_into_view_if_needed()
+        if how == "keyboard":
+            slider.focus()
+            page.keyboard.press("ArrowLeft")
+        else:
+            box = slider.bounding_box()
+            page.touchscreen.tap(box["x"] + 0.1 * box["width"], box["y"] + 8)
+        settle(page)
+        assert pictures(page, "made")["flow-lines"] != seen["flow-lines"]
+        assert readout(page, "made")["weights kept"] != number
+
+
+def test_narrow_layers_and_orders_say_who_is_lost(page: Page) -> None:
+    assert readout(page, "made")["pairs lost"] == "0"
+    set_slider(page, "made", 1, 1)  # one unit, of degree 1
+    settle(page)
+    assert readout(page, "made")["pairs lost"] == "3"
+    page.locator("[data-figure=made] select").select_option("backward")
+    settle(page)
+    assert readout(page, "made")["sees inputs"] == "4"
 
 
 def test_base_and_map_are_chosen(page: Page) -> None:
@@ -548,8 +616,9 @@ def test_named_and_announced(page: Page, figure: str) -> None:
     status = place.locator(".flow-summary[aria-live=polite]")
     assert status.inner_text() == ""  # a page that opens does not talk
     place.locator("input").first.press("ArrowLeft")
-    page.wait_for_function("text => text.textContent.startsWith('z = ')", arg=status.element_handle())
-    assert readout(page, figure)["x"] in status.inner_text().replace("−", "-")
+    start, name = ("Output", "weights kept") if figure == "made" else ("z = ", "x")
+    page.wait_for_function(f"text => text.textContent.startsWith('{start}')", arg=status.element_handle())
+    assert readout(page, figure)[name] in status.inner_text().replace("−", "-")
 
 
 @pytest.mark.parametrize("figure", FIGURES)
@@ -591,7 +660,7 @@ def test_book_places_every_figure(browser: Browser, html: Path, pages: list[Path
         for place in page.locator(".flow-figure").all():
             name = place.get_attribute("data-figure")
             box = place.bounding_box()
-            assert "log" in place.locator(".flow-readout").inner_text(), f"{path}: {name} is not filled"
+            assert place.locator(".flow-readout dd").first.inner_text(), f"{path}: {name} is not filled"
             assert box["x"] >= 0, f"{path}: {name} is cut"
             assert box["x"] + box["width"] <= PHONE["width"], f"{path}: {name} is cut"
             placed.add(name)

@@ -57,7 +57,6 @@ class Fault:
     unwritten: str = ""
 
 
-UNWRITTEN_10 = "lecture 10 is not written yet"
 UNWRITTEN_14 = "lecture 14 is not written yet"
 UNWRITTEN_12 = "lecture 12 is not written yet"
 NO_LECTURE = "the lectures' models take points in the shape they have"
@@ -110,51 +109,45 @@ FAULTS = [
         "z, log_slopes.",
         "z, -log_slopes.",
         "maf",
-        None,
-        UNWRITTEN_10,
+        "10",
     ),
     Fault(
         "layers/autoregressive.py AffineAutoregressive.generate",
         "), log_s",
         "), -log_s",
         "maf",
-        None,
-        UNWRITTEN_10,
+        "10",
     ),
     Fault(
         "layers/autoregressive.py AffineAutoregressive.normalise",
         "(), log_s",
         "(), -log_s",
         "maf",
-        None,
-        UNWRITTEN_10,
+        "10",
     ),
-    Fault("layers/autoregressive.py MADE.solve", "torch.stack(", "-torch.stack(", "maf", None, UNWRITTEN_10),
+    Fault("layers/autoregressive.py MADE.solve", "torch.stack(", "-torch.stack(", "maf", "10"),
     Fault(
         "layers/spline.py rational_quadratic",
         "inside, log_slope",
         "inside, -log_slope",
         "spline",
-        None,
-        UNWRITTEN_10,
+        "10",
     ),
     Fault(
         "layers/spline.py inverse_rational_quadratic",
         "inside, -log_slope",
         "inside, log_slope",
         "spline",
-        None,
-        UNWRITTEN_10,
+        "10",
     ),
     Fault(
         "layers/spline.py _bend_and_log_slope",
         "torch.log1p(tilt)",
         "-torch.log1p(tilt)",
         "spline_ar",
-        None,
-        UNWRITTEN_10,
+        "10",
     ),
-    Fault("layers/spline.py _bend_and_log_slope", ") - 2 *", ") + 2 *", "spline_ar", None, UNWRITTEN_10),
+    Fault("layers/spline.py _bend_and_log_slope", ") - 2 *", ") + 2 *", "spline_ar", "10"),
     Fault(
         "layers/ffjord.py FFJORD._solve",
         ", state[:, -1]",

@@ -154,6 +154,25 @@
     };
   }
 
+  /* MADE's masks as flowlib has them: `order` lists the entries 0 … d−1 from first to last, a hidden unit
+     of degree m hears the first m of them, and sees[i][j] is the number of paths from input j to output i. */
+  function made({ order, hidden }) {
+    const d = order.length;
+    const places = order.map((_, entry) => order.indexOf(entry));
+    const degrees = hidden.map((width) =>
+      Array.from({ length: width }, (_, k) => 1 + Math.floor((k * (d - 1)) / width)),
+    );
+    const mask = (rows, columns, kept) => rows.map((row) => columns.map((column) => kept(row, column)));
+    const hears = (after, before) => after >= before;
+    const masks = [mask(degrees[0], places, (m, place) => m > place)];
+    for (let l = 1; l < degrees.length; l++) masks.push(mask(degrees[l], degrees[l - 1], hears));
+    masks.push(mask(places, degrees[degrees.length - 1], hears));
+    const after = (paths, kept) =>
+      kept.map((row) => places.map((_, j) => row.reduce((sum, on, k) => sum + (on ? paths[k][j] : 0), 0)));
+    const start = places.map((_, i) => places.map((_, j) => Number(i === j)));
+    return { degrees, places, masks, sees: masks.reduce(after, start) };
+  }
+
   /* The area inside a closed polygon, by the shoelace formula. */
   function area(points) {
     let twice = 0;
@@ -164,5 +183,5 @@
     return Math.abs(twice) / 2;
   }
 
-  flowFigures.math = { solvePlanar, planar, coupling, change, mixture, area };
+  flowFigures.math = { solvePlanar, planar, coupling, change, mixture, made, area };
 })();
