@@ -434,9 +434,7 @@ def test_every_slider_of_the_lift_moves_picture_and_gap(page: Page, how: str) ->
         assert pictures(page, "lift") != seen
         assert after["gap"] != before["gap"]
         of_q = slider.get_attribute("aria-label").endswith("of q")
-        assert (
-            after["log p(x)"] == before["log p(x)"]
-        ) == of_q  # q is no part of the model
+        assert (after["log p(x)"] == before["log p(x)"]) == of_q  # q is no part of the model
 
 
 @pytest.mark.parametrize("how", ["keyboard", "touch"])
