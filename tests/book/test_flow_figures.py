@@ -19,6 +19,7 @@ from torch.distributions import AffineTransform, Distribution, ExpTransform, Tra
 from flowlib import (
     MADE,
     AffineCoupling,
+    Augment,
     Bijection,
     Flow,
     Haar,
@@ -37,7 +38,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("book")]
 STATIC = Path(__file__).parents[2] / "book" / "_static"
 # what the probe moves along, in the figures that have one
 PROBED = {"planar": "z", "coupling": "z", "change": "z", "mixture": "x"}
-FIGURES = [*PROBED, "haar", "made"]
+FIGURES = [*PROBED, "haar", "lift", "made"]
 # sliders that must leave the log-det alone, by their labels
 STILL = {"coupling": "c,", "mixture": "n,"}
 PLANES = ["planar", "coupling"]
@@ -344,6 +345,57 @@ def test_haar_shows_training_digits(arithmetic: Page) -> None:
     assert [labels[rows].tolist() for rows in found] == [[0], [2], [3], [5]]
 
 
+def lifted(a: float, k: float, sigma: float) -> Flow:
+    """The joint of (x, e) by flowlib: a coupling that keeps e."""
+
+    def conditioner(e: Tensor, context: Tensor | None) -> Tensor:
+        raw = 2 * torch.atanh(torch.full_like(e, sigma).log() / 2)
+        return torch.cat([raw, a * torch.tanh(k * e)], 1)
+
+    return Flow(AffineCoupling(torch.tensor([False, True]), conditioner), StandardNormal(2))
+
+
+def augmentation(m: float, r: float) -> Augment:
+    """q(e | x) = N(m, r²), whatever x is."""
+    layer = Augment(1, extra=1, hidden=())
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.zero_()
+        layer.h.layers[0].conditioner.layers[0].bias.copy_(torch.tensor([2 * math.atanh(math.log(r) / 2), m]))
+    return layer
+
+
+def test_lift_is_flowlibs(arithmetic: Page) -> None:
+    """The joint, the marginal as its integral, and the bound as VFlow's bracket averaged over q."""
+    draw = torch.Generator().manual_seed(4)
+    low, high = torch.tensor([[0.0, 0.2, 0.25, -2.0, 0.2], [2.5, 4.0, 1.0, 2.0, 1.5]])
+    e, width = torch.linspace(-13, 13, 4001), 26 / 4000
+    for values in (low + (high - low) * torch.rand(30, 5, generator=draw)).tolist():
+        parameters = dict(zip(["a", "k", "sigma", "m", "r"], values, strict=True))
+        x = 2 * torch.randn(1, generator=draw)
+        found = arithmetic.evaluate(
+            """([parameters, x]) => {
+                const lift = flowFigures.math.lift(parameters);
+                return [lift.logJoint(x, 0.7), lift.logQ(0.7), lift.marginal(x), lift.bound(x)];
+            }""",
+            [parameters, x.item()],
+        )
+        joint, augment = lifted(*values[:3]), augmentation(*values[3:])
+        points = torch.stack([x.expand(len(e)), e], 1)
+        log_joint, log_q = joint.log_prob(points), augment(points)[1]
+        at = torch.tensor([[x.item(), 0.7]])
+        expected = torch.stack(
+            [
+                joint.log_prob(at)[0],
+                augment(at)[1][0],
+                log_joint.exp().sum() * width,
+                (log_q.exp() * (log_joint - log_q)).sum() * width,
+            ]
+        )
+        close(f"lift with {parameters} at {x.item()}", found, expected)
+        assert found[3] <= math.log(found[2])
+
+
 # --- what is drawn and said ------------------------------------------------------------
 
 
@@ -536,6 +588,47 @@ def test_the_slides_example(page: Page) -> None:
     shown = readout(page, "change")
     assert (shown["pZ(z)"], shown["|f ′(z)|"], shown["pX(x)"]) == ("0.5000", "4.000", "0.1250")
     assert float(shown["log |f ′(z)|"]) == pytest.approx(math.log(4), abs=6e-4)
+
+
+@pytest.mark.parametrize("how", ["keyboard", "touch"])
+def test_probe_of_the_lift_moves_along_x(page: Page, how: str) -> None:
+    probe = page.locator("[data-figure=lift] .flow-probe")
+    before, seen = readout(page, "lift"), pictures(page, "lift")
+    if how == "keyboard":
+        probe.focus()
+        for key in ("ArrowRight", "ArrowUp", "Shift+ArrowLeft"):
+            page.keyboard.press(key)
+    else:
+        probe.scroll_into_view_if_needed()
+        box = probe.bounding_box()
+        page.touchscreen.tap(box["x"] - 30, box["y"] + 22)
+    settle(page)
+    after = readout(page, "lift")
+    assert {name for name in before if before[name] != after[name]} == set(before)
+    assert pictures(page, "lift") != seen
+    assert float(probe.get_attribute("aria-valuenow")) == pytest.approx(float(after["x"]), abs=6e-3)
+    exact, bound, gap = (float(after[name]) for name in ("log p(x)", "bound", "gap"))
+    assert gap == pytest.approx(exact - bound, abs=2e-3)
+
+
+@pytest.mark.parametrize("how", ["keyboard", "touch"])
+def test_every_slider_of_the_lift_moves_picture_and_gap(page: Page, how: str) -> None:
+    for slider in page.locator("[data-figure=lift] input").all():
+        before, seen = readout(page, "lift"), pictures(page, "lift")
+        slider.scroll_into_view_if_needed()
+        if how == "keyboard":
+            slider.focus()
+            for _ in range(4):
+                page.keyboard.press("ArrowLeft")
+        else:
+            box = slider.bounding_box()
+            page.touchscreen.tap(box["x"] + 0.3 * box["width"], box["y"] + 8)
+        settle(page)
+        after = readout(page, "lift")
+        assert pictures(page, "lift") != seen
+        assert after["gap"] != before["gap"]
+        of_q = slider.get_attribute("aria-label").endswith("of q")
+        assert (after["log p(x)"] == before["log p(x)"]) == of_q  # q is no part of the model
 
 
 @pytest.mark.parametrize("how", ["keyboard", "touch"])
