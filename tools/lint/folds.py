@@ -11,7 +11,7 @@ from tools import formulas, setup_cell
 from tools.lint.lecture import Lecture, where
 
 TITLE = re.compile(r"# @title (\S.*)")
-TAG = re.compile(r"\((\d+\.\d+)[a-z]*\)")
+TAG = re.compile(r"\((\d+\.\d+|[a-z]+)[a-z]*\)")  # a lab names its checks by a word
 
 # what may be folded, by the first word of its title: the code alone, or what it prints with it
 KINDS = {"Check": "hide-input", "Figure": "hide-input", "Set-up": "hide-input", "Solution": "hide-cell"}
@@ -37,7 +37,7 @@ def checks_folded(lecture: Lecture) -> Iterator[str]:
             yield "The set-up cell is not folded; make notebooks folds it."
     checked: dict[int, set[str | None]] = {}
     for check in formulas.checks(lecture.notebook):
-        checked.setdefault(check.cell, set()).add(check.formula)
+        checked.setdefault(check.cell, set()).add(check.formula or check.tag)
     for index, tags in checked.items():
         cell = lecture.cells[index]
         first = cell.source.partition("\n")[0]
