@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
 import re
 import subprocess
 import sys
 import types
 from functools import partial
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import matplotlib.pyplot as plt
+import nbformat
 import pytest
 import torch
+from nbformat import NotebookNode
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from flowlib import plots
-from flowlib.data import Dataset
+from flowlib.data import Dataset, load_dataset
 from flowlib.train import History
 from flowlib.train.flow_for import flow_for
 from tools import formulas, notebooks, setup_cell
@@ -100,14 +104,90 @@ def test_the_estimate_is_its_arithmetic():
     assert f"{operations / 1e9:.1f} GFLOP" in text
     step = 64 * operations / (0.25 * 8.1e12)
     assert f"64 · {operations / 1e9:.1f} / (0.25 · 8100) = {step:.2f} s" in text
-    rows = re.findall(r"^\| (\d+) \| ([\d,]+) \| ([\d,]+) \|", LAB.text, re.MULTILINE)
+    rows = re.findall(r"^\| (\d+) \| ([\d,]+) \| ([\d,]+) \| ([\d.]+) \|", LAB.text, re.MULTILINE)
     assert len(rows) == 5
-    for minutes, taken, seen in rows:
+    for minutes, taken, seen, epochs in rows:
         taken, seen = (int(number.replace(",", "")) for number in (taken, seen))
         assert taken == pytest.approx(60 * int(minutes) / step, rel=0.03)
         assert seen == pytest.approx(64 * taken, rel=0.03)
+        assert float(epochs) == pytest.approx(seen / 48_000, abs=0.05)  # 2,000 of 50,000 are held out
     training = value("TRAINING")["medium"]
     assert (taken, training["batch_size"]) == (training["steps"], 64)
+
+
+def read(name: str) -> dict[str, Any]:
+    """A committed measurement."""
+    return json.loads((setup_cell.ROOT / "benchmarks" / "results" / f"{name}.json").read_text("utf-8"))
+
+
+def measured(steps: int, what: str) -> list[float]:
+    """What the lab's own benchmark has for a budget: one value for each of three seeds."""
+    values = [run[what] for run in read("lab")["runs"] if run["steps"] == steps]
+    assert len(values) == 3
+    return values
+
+
+def spread(values: list[float]) -> str:
+    return f"{mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
+def test_what_to_expect_on_a_cpu_was_measured():
+    """Every number stands in a committed file, and that file holds this lab's model and settings."""
+    text, lab, baselines = " ".join(LAB.text.split()), read("lab"), read("ablation")["baselines"]
+    assert lab["sizes"] | {"hidden": tuple(lab["sizes"]["hidden"])} == value("SIZES")["tiny"]
+    assert lab["training"] == value("TRAINING")["tiny"]
+    assert f"| one normal density | mean and covariance | {baselines['full Gaussian']:.2f} |" in text
+    assert f"| counting | {baselines['pixel histograms']:.2f} |" in text
+    steps = lab["training"]["steps"]
+    seconds = f"{mean(measured(steps, 'seconds')):.0f} s"
+    assert f"{steps} steps of 48 images, {seconds} | {spread(measured(steps, 'test'))} |" in text
+    assert f"on test images {spread(measured(3 * steps, 'test'))}" in text
+    assert f"on the training images {spread(measured(3 * steps, 'train'))}" in text
+    least, most = min(measured(steps, "test")), max(measured(steps, "test"))
+    assert f"| {least:.2f} to {most:.2f} bits per dimension |" in LAB.cells[0].source
+    for model in ("realnvp_multiscale", "glow"):
+        row = read("training")["models"][model]
+        assert f"of 64 images, {row['seconds']:.0f} s | {mean(row['test_bits']):.2f} |" in text
+
+
+def test_the_page_shows_what_the_file_has_for_its_seed():
+    (page,) = [code for _, code in LAB.code if '"trained, on test images:' in code.source]
+    first = measured(260, "test")[0]
+    assert page.outputs[0].text == f"trained, on test images: {first:.2f} bits per dimension\n"
+
+
+def test_the_path_without_a_gpu_takes_its_minutes():
+    """On a core three times as slow, too: the page's training in half a minute here, all in ten."""
+    assert max(measured(260, "seconds")) < 30
+    assert 3 * (max(measured(260, "seconds")) + max(measured(780, "seconds"))) < 5 * 60
+
+
+def retitle(cell: NotebookNode) -> None:
+    cell.source = cell.source.replace("Check (load)", "Check (save)")
+
+
+def lengthen(cell: NotebookNode) -> None:
+    cell.source += "  #" + 78 * "-"
+
+
+@pytest.mark.parametrize(
+    ("words", "change", "problem"),
+    [
+        ("# Set-up", lambda cell: cell.metadata.pop("cellView"), "set-up cell is not folded"),
+        ("Check (resume)", lambda cell: cell.metadata.pop("tags"), "needs the tag hide-input"),
+        ("Check (load)", lambda cell: cell.update(source=cell.source[8:]), "first line must be # @title"),
+        ("Check (load)", retitle, "its title must name just these"),
+        ("SIZES = ", lengthen, "over 78"),
+    ],
+)
+def test_a_lab_folds_its_checks_and_keeps_its_lines_short(tmp_path, words, change, problem):
+    notebook = nbformat.read(LAB.path, as_version=4)
+    (found,) = [cell for cell in notebook.cells if cell.cell_type == "code" and words in cell.source]
+    change(found)
+    path = tmp_path / "labs" / LAB.path.name
+    path.parent.mkdir()
+    nbformat.write(notebook, path)
+    assert problem in "\n".join(said for rule in rules_of(path) for said in rule(Lecture(path)))
 
 
 def run_folder_cell(monkeypatch, device: str, colab: bool) -> tuple[dict[str, Any], list[str]]:
@@ -158,8 +238,8 @@ def test_what_is_missing_is_installed_and_torch_is_not_named(monkeypatch):
 def choose_scale(monkeypatch, runs: Path, data: str, card: tuple[int, int] | None) -> dict[str, Any]:
     """Run the cell that chooses the scale and the run's folder, up to where it builds the flow."""
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: card)
-    images, device = torch.zeros(1, 3, 32, 32), "cuda" if card else "cpu"
-    names = {"torch": torch, "device": device, "Path": Path, "runs": runs, "DATA": data, "images": images}
+    train, device = torch.zeros(1, 3, 32, 32), "cuda" if card else "cpu"
+    names = {"torch": torch, "device": device, "Path": Path, "runs": runs, "DATA": data, "train": train}
     exec(cell("SIZES = ").partition("\ntorch.manual_seed")[0], names)
     return names
 
@@ -208,6 +288,30 @@ def test_downloads_stay_on_drive_and_a_history_without_a_look_is_drawn(monkeypat
     assert len(plt.gca().lines[-1].get_xdata()) == 0
 
 
+def test_what_is_held_out_is_what_the_data_set_holds_out(monkeypatch):
+    """Patches overlap: held-out ones cut from the training patches would share their pixels."""
+    for name, held in (("patches", 104), ("digits", 144)):
+        data = load_dataset(name)
+        monkeypatch.setattr("flowlib.data.load_dataset", lambda *_, data=data, **__: data)
+        names = {"torch": torch, "device": "cpu", "dtype": torch.float64, "runs": Path(), "on_colab": False}
+        exec(cell("load_dataset(DATA"), names)
+        parts = data.hold_out(held)
+        assert len(names["held_out"]) == len(names["held_out_labels"]) == held
+        assert torch.equal(names["held_out"], parts.validation.double())
+        assert torch.equal(names["train"], parts.train.double())
+        assert torch.equal(names["train_labels"].argmax(1), parts.train_labels)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grey_images_are_dark_ink_on_white_paper_and_others_in_colour(close_figures, channels, monkeypatch):
+    monkeypatch.setattr(plt, "show", lambda: None)
+    lightest = torch.full((30, channels, 2, 2), 16.0)
+    names = {"plots": plots, "plt": plt, "data": Dataset("light", lightest, lightest, 17), "train": lightest}
+    exec(cell("def show("), names)
+    shade = plt.gca().images[0].get_array()[0, 0, 0]
+    assert shade == (0.0 if channels == 1 else 1.0)
+
+
 @pytest.fixture
 def photographs(tmp_path) -> Path:
     """A folder of 20 small photographs in two classes."""
@@ -239,7 +343,7 @@ def test_the_lab_runs_on_a_folder_of_photographs(photographs, monkeypatch, capsy
         torch.set_default_dtype(precision)
         plt.rcdefaults()
     assert not changes
-    assert names["images"].shape[1:] == (3, 16, 16)
+    assert names["train"].shape[1:] == (3, 16, 16)
     assert names["classes"] == 2
     made = {path.name for path in names["run"].iterdir()}
     assert made == {"checkpoint.pt", "history.csv", "samples", "samples.png", "scale.txt"}

@@ -46,7 +46,7 @@ FOR_LECTURES_ALONE = (
 LAB_RULES = [rule for rule in RULES if rule not in FOR_LECTURES_ALONE]
 
 # These wait to be written again in the form of the second edition; the list shrinks to nothing.
-FIRST_FORM = ("09", "labs")
+FIRST_FORM = ("09",)
 OF_THE_SECOND_FORM = (
     folds.checks_folded,
     form.few_cells,
@@ -58,9 +58,10 @@ OF_THE_SECOND_FORM = (
 
 def rules_of(path: Path) -> list[Rule]:
     """Return the rules for a notebook, by the folder it lies in and its form."""
-    lab = path.parent.name == LABS
-    waits = (LABS if lab else path.name[:2]) in FIRST_FORM
-    return [rule for rule in (LAB_RULES if lab else RULES) if not (waits and rule in OF_THE_SECOND_FORM)]
+    if path.parent.name == LABS:
+        return LAB_RULES
+    waits = path.name[:2] in FIRST_FORM
+    return [rule for rule in RULES if not (waits and rule in OF_THE_SECOND_FORM)]
 
 
 __all__ = ["FIRST_FORM", "LAB_RULES", "OF_THE_SECOND_FORM", "RULES", "Lecture", "Rule", "rules_of"]

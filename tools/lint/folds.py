@@ -37,7 +37,7 @@ def checks_folded(lecture: Lecture) -> Iterator[str]:
             yield "The set-up cell is not folded; make notebooks folds it."
     checked: dict[int, set[str | None]] = {}
     for check in formulas.checks(lecture.notebook):
-        checked.setdefault(check.cell, set()).add(check.formula)
+        checked.setdefault(check.cell, set()).add(check.formula or check.tag)
     for index, tags in checked.items():
         cell = lecture.cells[index]
         first = cell.source.partition("\n")[0]
@@ -49,8 +49,8 @@ def checks_folded(lecture: Lecture) -> Iterator[str]:
 
 
 def _named(title: str) -> set[str]:
-    """The formulas that a title names: (6.1), (6.3) to (6.5)."""
-    return {
+    """The formulas that a title names, (6.1), (6.3) to (6.5), or in a lab a word: (resume)."""
+    return set(re.findall(r"\(([a-z]+)\)", title)) | {
         f"{lecture}.{number}"
         for lecture, first, last in TAG.findall(title)
         for number in range(int(first), int(last or first) + 1)
