@@ -6,7 +6,7 @@
 
 (() => {
   const folder = new URL("figures/", document.currentScript.src);
-  const parts = ["math.js", "kit.js", "plane.js", "planar.js", "coupling.js", "change.js"];
+  const parts = ["math.js", "kit.js", "plane.js", "planar.js", "coupling.js", "field.js", "change.js"];
 
   const load = (name) =>
     new Promise((resolve, reject) => {

@@ -58,7 +58,6 @@ class Fault:
 
 
 UNWRITTEN_10 = "lecture 10 is not written yet"
-UNWRITTEN_14 = "lecture 14 is not written yet"
 UNWRITTEN_11 = "lecture 11 is not written yet"
 UNWRITTEN_12 = "lecture 12 is not written yet"
 UNWRITTEN_13 = "lecture 13 is not written yet"
@@ -162,32 +161,28 @@ FAULTS = [
         ", state[:, -1]",
         ", -state[:, -1]",
         "ffjord",
-        None,
-        UNWRITTEN_14,
+        "14",
     ),
     Fault(
         "layers/ffjord.py _estimate",
         "(probe *",
         "(-probe *",
         "traces",
-        None,
-        UNWRITTEN_14,
+        "14",
     ),
     Fault(
         "layers/ffjord.py Velocity.with_trace",
         "trace = (",
         "trace = -(",
         "ffjord",
-        None,
-        UNWRITTEN_14,
+        "14",
     ),
     Fault(
         "layers/ffjord.py exact_trace",
         "value, terms.sum",
         "value, -terms.sum",
         "traces",
-        None,
-        UNWRITTEN_14,
+        "14",
     ),
     Fault("layers/flowpp.py MixtureCoupling.generate", "x, -(", "x, (", "flowpp", None, UNWRITTEN_11),
     Fault(

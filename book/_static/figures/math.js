@@ -72,6 +72,39 @@
     });
   }
 
+  /* The flow for time t of v(x) = (a x₁ − ω x₂, ω x₁ + c tanh x₂), and the integral of the trace along
+     the path, by the classical Runge–Kutta method of flowlib/layers/ffjord.py with as many steps. */
+  function field({ t, a, omega, c }, steps = 24) {
+    const velocity = ([x1, x2]) => [a * x1 - omega * x2, omega * x1 + c * Math.tanh(x2)];
+    const trace = ([, x2]) => a + c * tanhSlope(x2);
+    const slope = (state) => [...velocity(state), trace(state)];
+    const moved = (state, h, k) => state.map((value, i) => value + h * k[i]);
+    const run = (start, time) => {
+      const h = time / steps;
+      const states = [[...start, 0]];
+      for (let step = 0; step < steps; step++) {
+        const now = states[step];
+        const k1 = slope(now);
+        const k2 = slope(moved(now, h / 2, k1));
+        const k3 = slope(moved(now, h / 2, k2));
+        const k4 = slope(moved(now, h, k3));
+        states.push(now.map((value, i) => value + (h / 6) * (k1[i] + 2 * k2[i] + 2 * k3[i] + k4[i])));
+      }
+      return states;
+    };
+    const end = (start, time) => {
+      const [x1, x2, logDet] = run(start, time)[steps];
+      return [[x1, x2], logDet];
+    };
+    return withDensity({
+      velocity,
+      trace,
+      path: (z) => run(z, t).map(([x1, x2]) => [x1, x2]),
+      forward: (z) => end(z, t),
+      inverse: (x) => end(x, -t),
+    });
+  }
+
   /* One dimension: densities p_Z by name, and one-to-one maps by name with one parameter a.
      inverse(x) is NaN where no z is sent to x. */
   const bases = {
@@ -118,5 +151,5 @@
     return Math.abs(twice) / 2;
   }
 
-  flowFigures.math = { solvePlanar, planar, coupling, change, area };
+  flowFigures.math = { solvePlanar, planar, coupling, field, change, area };
 })();
