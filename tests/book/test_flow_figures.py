@@ -136,7 +136,7 @@ def coupling_layer(a: float, k: float, c: float) -> AffineCoupling:
     return AffineCoupling(half_mask(2, 1), conditioner, bound)
 
 
-def field_layer(t: float, a: float, omega: float, c: float, steps: int = 24) -> FFJORD:
+def field_layer(t: float, a: float, omega: float, c: float, steps: int = 16) -> FFJORD:
     def velocity(x: Tensor, time: float, context: Tensor | None) -> Tensor:  # t units of time in one
         x1, x2 = x.T
         return t * torch.stack([a * x1 - omega * x2, omega * x1 + c * torch.tanh(x2)], 1)

@@ -4,8 +4,8 @@
 flowFigures.build.field = (place) => {
   const { kit, math } = flowFigures;
   const slider = (name, label, limit, value) => ({ name, label, min: -limit, max: limit, step: 0.1, value });
-  const ARROWS = [-4, -3, -2, -1, 0, 1, 2, 3, 4];
-  const LENGTH = 0.16; // of an arrow, for a velocity of 1: time units
+  const ARROWS = [-3.75, -2.25, -0.75, 0.75, 2.25, 3.75];
+  const LENGTH = 0.16; // units of time that an arrow lasts
 
   flowFigures.plane(place, {
     title: "A velocity field and its flow",
@@ -40,8 +40,8 @@ flowFigures.build.field = (place) => {
       pen.dot(z, colours.paper, colours.ink, 4);
     },
     rows: (layer, values, z) => [
-      ["tr ∂<i>v</i>/∂<i>x</i> at <i>z</i>", kit.number(layer.trace(z), 3)],
-      ["at <i>x</i>", kit.number(layer.trace(layer.forward(z)[0]), 3)],
+      ["trace at <i>z</i>", kit.number(layer.trace(z), 3)],
+      ["trace at <i>x</i>", kit.number(layer.trace(layer.forward(z)[0]), 3)],
     ],
   });
 };
