@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.distributions import AffineTransform, Distribution, ExpTransform, TransformedDistribution
 
 from flowlib import (
+    FFJORD,
     MADE,
     AffineCoupling,
     Augment,
@@ -24,6 +25,7 @@ from flowlib import (
     Flow,
     Haar,
     Planar,
+    RungeKutta,
     StandardNormal,
     UniformBox,
     check,
@@ -37,11 +39,11 @@ pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("book")]
 
 STATIC = Path(__file__).parents[2] / "book" / "_static"
 # what the probe moves along, in the figures that have one
-PROBED = {"planar": "z", "coupling": "z", "change": "z", "mixture": "x"}
+PROBED = {"planar": "z", "coupling": "z", "field": "z", "change": "z", "mixture": "x"}
 FIGURES = [*PROBED, "haar", "lift", "made"]
 # sliders that must leave the log-det alone, by their labels
 STILL = {"coupling": "c,", "mixture": "n,"}
-PLANES = ["planar", "coupling"]
+PLANES = ["planar", "coupling", "field"]
 PHONE = {"width": 390, "height": 844}
 PAGE = """<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>Figures</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -154,6 +156,14 @@ def coupling_layer(a: float, k: float, c: float) -> AffineCoupling:
     return AffineCoupling(half_mask(2, 1), conditioner, bound)
 
 
+def field_layer(t: float, a: float, omega: float, c: float, steps: int = 16) -> FFJORD:
+    def velocity(x: Tensor, time: float, context: Tensor | None) -> Tensor:  # t units of time in one
+        x1, x2 = x.T
+        return t * torch.stack([a * x1 - omega * x2, omega * x1 + c * torch.tanh(x2)], 1)
+
+    return FFJORD(velocity, solver=RungeKutta(steps))
+
+
 def test_planar_is_flowlibs(arithmetic: Page) -> None:
     draw = torch.Generator().manual_seed(1)
     numbers = (3 * torch.randn(200, 5, generator=draw)).tolist()
@@ -180,6 +190,43 @@ def test_coupling_is_flowlibs(arithmetic: Page) -> None:
     parameters = [dict(zip("akc", row, strict=True)) for row in numbers.tolist()]
     layers = [coupling_layer(**values) for values in parameters]
     compare_layers(arithmetic, "coupling", parameters, layers, 2 * torch.randn(200, 2, generator=draw))
+
+
+def test_field_is_flowlibs(arithmetic: Page) -> None:
+    draw = torch.Generator().manual_seed(4)
+    # what the sliders reach, and its corners
+    most = torch.tensor([1.0, 1.0, 3.0, 2.0])
+    numbers = torch.cat(
+        [torch.rand(100, 4, generator=draw) * 2 - 1, torch.tensor([[1.0, 1, 1, 1], [-1, -1, 1, 1]])]
+    )
+    names = ("t", "a", "omega", "c")
+    parameters = [dict(zip(names, row, strict=True)) for row in (numbers * most).tolist()]
+    z = 1.5 * torch.randn(len(parameters), 2, generator=draw)
+    layers = [field_layer(**values) for values in parameters]
+    compare_layers(arithmetic, "field", parameters, layers, z)
+    # without the bend: the matrix exponential
+    exact = arithmetic.evaluate(
+        "([all, z]) => all.map((p, i) => flowFigures.math.field({...p, c: 0}, 200).forward(z[i]).flat())",
+        [parameters, z.tolist()],
+    )
+    for run, values, point in zip(exact, parameters, z, strict=True):
+        a, omega = values["a"], values["omega"]
+        matrix = values["t"] * torch.tensor([[a, -omega], [omega, 0.0]])
+        close(
+            "exp(tA) z and t tr A",
+            run,
+            torch.cat([torch.linalg.matrix_exp(matrix) @ point, matrix.trace()[None]]),
+        )
+    paths = arithmetic.evaluate(
+        "([p, z]) => { const f = flowFigures.math.field(p); return [f.path(z), f.velocity(z), f.trace(z)]; }",
+        [parameters[0], z[0].tolist()],
+    )
+    close("path ends at x", paths[0][-1], layers[0](z[:1])[0][0])
+    close("path begins at z", paths[0][0], z[0])
+    jacobian = torch.func.jacrev(
+        lambda p: field_layer(1.0, *list(parameters[0].values())[1:]).velocity(p[None], 0, None)[0]
+    )(z[0])
+    close("trace", [paths[2]], jacobian.trace()[None])
 
 
 def pushed_density(base: str, mapping: str, a: float, x: Tensor) -> Tensor:
@@ -420,7 +467,11 @@ def set_slider(page: Page, figure: str, index: int, value: float) -> None:
 
 @pytest.mark.parametrize("figure", PLANES)
 def test_picture_is_flowlibs_density(page: Page, figure: str) -> None:
-    values = {"planar": [-2.0, 0.5, 2.0, 1.0, -0.5], "coupling": [-1.2, 2.5, 1.5]}[figure]
+    values = {
+        "planar": [-2.0, 0.5, 2.0, 1.0, -0.5],
+        "coupling": [-1.2, 2.5, 1.5],
+        "field": [-0.8, 0.7, 1.1, -1.3],
+    }[figure]
     for index, value in enumerate(values):
         set_slider(page, figure, index, value)
     settle(page)
@@ -432,9 +483,11 @@ def test_picture_is_flowlibs_density(page: Page, figure: str) -> None:
         }""",
         figure,
     )
-    layer = (
-        planar_layer(values[:2], values[2:4], values[4]) if figure == "planar" else coupling_layer(*values)
-    )
+    layer: Bijection = {
+        "planar": lambda: planar_layer(values[:2], values[2:4], values[4]),
+        "coupling": lambda: coupling_layer(*values),
+        "field": lambda: field_layer(*values),
+    }[figure]()
     centres = -4.5 + 9 * (torch.arange(side) + 0.5) / side
     x2, x1 = torch.meshgrid(centres.flip(0), centres, indexing="ij")
     density = Flow(layer, StandardNormal(2)).log_prob(torch.stack([x1, x2], -1).reshape(-1, 2)).exp()

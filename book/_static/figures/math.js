@@ -72,6 +72,49 @@
     });
   }
 
+  /* The flow for time t of v(x) = (a x₁ − ω x₂, ω x₁ + c tanh x₂), and the integral of the trace along
+     the path, by the classical Runge–Kutta method of flowlib/layers/ffjord.py with as many steps. The
+     density asks for thousands of paths at every change, so no step makes an array. */
+  function field({ t, a, omega, c }, steps = 16) {
+    const run = ([x1, x2], time, visit) => {
+      const h = time / steps;
+      let logDet = 0;
+      for (let step = 0; step < steps; step++) {
+        visit?.(x1, x2);
+        let [y1, y2, sum1, sum2, sum3] = [x1, x2, 0, 0, 0];
+        for (let k = 0; k < 4; k++) {
+          const bend = Math.tanh(y2);
+          const v1 = a * y1 - omega * y2;
+          const v2 = omega * y1 + c * bend;
+          const weight = k === 0 || k === 3 ? 1 : 2;
+          sum1 += weight * v1;
+          sum2 += weight * v2;
+          sum3 += weight * (a + c * (1 - bend * bend));
+          const on = k === 2 ? h : h / 2;
+          y1 = x1 + on * v1;
+          y2 = x2 + on * v2;
+        }
+        x1 += (h / 6) * sum1;
+        x2 += (h / 6) * sum2;
+        logDet += (h / 6) * sum3;
+      }
+      visit?.(x1, x2);
+      return [[x1, x2], logDet];
+    };
+    const path = (z) => {
+      const points = [];
+      run(z, t, (...point) => points.push(point));
+      return points;
+    };
+    return withDensity({
+      velocity: ([x1, x2]) => [a * x1 - omega * x2, omega * x1 + c * Math.tanh(x2)],
+      trace: ([, x2]) => a + c * tanhSlope(x2),
+      path,
+      forward: (z) => run(z, t),
+      inverse: (x) => run(x, -t),
+    });
+  }
+
   /* One dimension: densities p_Z by name, and one-to-one maps by name with one parameter a.
      inverse(x) is NaN where no z is sent to x. */
   const bases = {
@@ -183,5 +226,5 @@
     return Math.abs(twice) / 2;
   }
 
-  flowFigures.math = { solvePlanar, planar, coupling, change, mixture, made, area };
+  flowFigures.math = { solvePlanar, planar, coupling, change, mixture, made, field, area };
 })();

@@ -1,5 +1,5 @@
 /* A layer of the plane, drawn twice: z with the base density, x = f(z) with the pushed density.
-   planar.js and coupling.js say which layer. */
+   planar.js, coupling.js and field.js say which layer. */
 "use strict";
 
 (() => {
