@@ -4,7 +4,8 @@
 # make notebooks [NB=06]   re-executes the notebooks and refreshes their outputs
 # make mutants NB=06   makes a lecture's formulas wrong one place at a time and says which no check notices
 # make lint    says what there is to repair in code, types and lectures
-# make benchmarks  measures speed and quality beside other libraries, and what training costs: about 40 minutes
+# make benchmarks  measures speed and quality beside other libraries, what training costs, and the lectures' trainings over
+#                  several seeds: about two hours
 # make serve   builds the book and serves it at http://localhost:8000
 # make repo URL=https://github.com/ACCOUNT/NAME   sets the repository's address everywhere
 # make assignments [N=2]   writes the students' editions to _build/assignments and tries both editions
@@ -68,6 +69,8 @@ benchmarks: $(OTHERS)/ready
 	$(OTHERS)/bin/python -m benchmarks.speed
 	$(OTHERS)/bin/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.ablation
+	$(BIN)/python -m benchmarks.lab
+	for n in 10 11 12 13 14; do $(BIN)/python -m benchmarks.lecture_$$n || exit 1; done
 
 serve: book
 	$(BIN)/python -m http.server --directory _build/html 8000

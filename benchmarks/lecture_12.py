@@ -48,7 +48,8 @@ def make(depth: int, width: int, extra: int, random_q: bool = False) -> Flow:
         return flow
     augment = Augment(2, extra, hidden=(width, width))
     if random_q:
-        torch.nn.init.normal_(augment.h.layers[0].conditioner.layers[-1].weight, std=width**-0.5)
+        first: Any = augment.h.layers[0]
+        torch.nn.init.normal_(first.conditioner.layers[-1].weight, std=width**-0.5)
     return VFlow(flow, augment)
 
 

@@ -25,7 +25,7 @@ from sphinx.writers.html5 import HTML5Translator
 
 TAG = re.compile(r"\\tag\{([^{}]+)\}")
 STATEMENT = re.compile(r"(Theorem|Lemma|Proposition|Corollary|Definition|Remark|Example|Algorithm)\b")
-FOLD_TITLE = re.compile(r"# (?:@title (.+)|(Set-up)\b)")
+FOLD_TITLE = re.compile(r"# @title (.+)")
 CLOSING = tuple(".,;:!?)]’'-–")
 WORD_JOINER = "\u2060"
 
@@ -71,7 +71,7 @@ def name_folds(doctree: nodes.document) -> None:
     """Name a folded cell by what it holds."""
     for cell in doctree.findall(nodes.container):
         if cell.get("hide_mode") and (title := FOLD_TITLE.match(cell.astext())):
-            cell["prompt_show"] = title[1] or title[2]
+            cell["prompt_show"] = title[1]
 
 
 def open_fold(writer: HTML5Translator, node: HideCodeCellNode) -> None:

@@ -104,7 +104,7 @@ def test_a_folded_cell_says_what_it_holds(tmp_path: Path) -> None:
     metadata = {"tags": ["hide-input"], "cellView": "form"}
     sources = {
         "# @title Check (6.1) & (6.2)\n1 + 1": "Check (6.1) & (6.2)",
-        setup_cell.source(): "Set-up",
+        setup_cell.source(): setup_cell.FIRST_LINE.removeprefix("# @title "),
         "without_title": "Show code cell source",
     }
     printed = [new_output("stream", text="✓ (6.1) it holds")]

@@ -173,7 +173,7 @@ def lengthen(cell: NotebookNode) -> None:
 @pytest.mark.parametrize(
     ("words", "change", "problem"),
     [
-        ("# Set-up", lambda cell: cell.metadata.pop("cellView"), "set-up cell is not folded"),
+        ("# @title Set-up", lambda cell: cell.metadata.pop("cellView"), "set-up cell is not folded"),
         ("Check (resume)", lambda cell: cell.metadata.pop("tags"), "needs the tag hide-input"),
         ("Check (load)", lambda cell: cell.update(source=cell.source[8:]), "first line must be # @title"),
         ("Check (load)", retitle, "its title must name just these"),
