@@ -16,18 +16,15 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from tools import setup_cell
 from tools.formulas import formulas
 from tools.lint import (
-    FIRST_FORM,
-    OF_THE_SECOND_FORM,
     RULES,
     Lecture,
     cells,
     folds,
     form,
     plan,
-    rules_of,
     text,
 )
-from tools.notebooks import clean, find
+from tools.notebooks import clean
 
 TITLE = """\
 # 6. Planar flows
@@ -369,18 +366,6 @@ def test_titles_of_folds_may_say_more(tmp_path):
     assert [
         problem for rule in (folds.folded, folds.checks_folded) for problem in rule(lecture(tmp_path, good))
     ] == []
-
-
-def test_a_lecture_in_the_first_form_is_let_off_the_new_rules_alone(monkeypatch):
-    monkeypatch.setattr("tools.lint.FIRST_FORM", ("06",))
-    assert rules_of(Path("nbs/10_autoregressive.ipynb")) == RULES
-    assert set(RULES) - set(rules_of(Path("nbs/06_planar_flows.ipynb"))) == set(OF_THE_SECOND_FORM)
-
-
-@pytest.mark.parametrize("name", FIRST_FORM)
-def test_what_keeps_the_second_form_leaves_the_list(name):
-    """An entry that nothing needs any more would hide what breaks next."""
-    assert any(list(rule(Lecture(path))) for path in find([name]) for rule in OF_THE_SECOND_FORM)
 
 
 @pytest.mark.parametrize("count", [None, 7])

@@ -45,23 +45,10 @@ FOR_LECTURES_ALONE = (
 )
 LAB_RULES = [rule for rule in RULES if rule not in FOR_LECTURES_ALONE]
 
-# These wait to be written again in the form of the second edition; the list shrinks to nothing.
-FIRST_FORM = ("09",)
-OF_THE_SECOND_FORM = (
-    folds.checks_folded,
-    form.few_cells,
-    form.short_lines,
-    form.exercises_of_each_kind,
-    form.one_notation,
-)
-
 
 def rules_of(path: Path) -> list[Rule]:
-    """Return the rules for a notebook, by the folder it lies in and its form."""
-    if path.parent.name == LABS:
-        return LAB_RULES
-    waits = path.name[:2] in FIRST_FORM
-    return [rule for rule in RULES if not (waits and rule in OF_THE_SECOND_FORM)]
+    """Return the rules for a notebook, by the folder it lies in."""
+    return LAB_RULES if path.parent.name == LABS else RULES
 
 
-__all__ = ["FIRST_FORM", "LAB_RULES", "OF_THE_SECOND_FORM", "RULES", "Lecture", "Rule", "rules_of"]
+__all__ = ["LAB_RULES", "RULES", "Lecture", "Rule", "rules_of"]
