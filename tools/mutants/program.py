@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import symtable
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -54,7 +55,7 @@ def steps(notebook: NotebookNode) -> list[Step]:
     found: list[Step] = []
     inside: dict[str, set[str]] = {}  # what the functions defined so far read when they are called
     held: dict[str, set[str]] = {}  # what the objects made so far were made of, and change with
-    imported: set[str] = set()  # nothing changes in a module
+    imported = set(dir(builtins))  # nothing changes in a module
     for index, cell in enumerate(notebook.cells):
         if cell.cell_type != "code":
             continue
