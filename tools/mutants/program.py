@@ -171,7 +171,7 @@ def _made_of(node: ast.stmt) -> Iterator[tuple[str, set[str]]]:
         return
     for child in ast.walk(node):
         match child:
-            case ast.Assign([ast.Name(name)], ast.Call(func) as call):
+            case ast.Assign([ast.Name(name)], ast.Call(ast.Name() | ast.Attribute() as func) as call):
                 if ast.unparse(func).rpartition(".")[2][0].isupper():
                     yield name, _all_names(call) - _all_names(func)
             case ast.For(target, source):
