@@ -89,6 +89,37 @@ def test_only_what_a_check_follows_from_is_made_wrong(tiny: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("made", "changed"),
+    [
+        ("x = [1]", "x += [2]"),
+        ("x = []", "x.append(2)"),
+        ("x = {}", "x['a'] = 2"),
+        ("x = torch.zeros(1)", "x[0] += 2"),
+        ("x = net(2)", "for p in x.parameters():\n    p.copy_(2)"),
+        ("y = net(2); x = Flow(y)", "y.update(2)"),
+        ("y = net(2); x = y; adam = Adam(x.parameters())", "for _ in y:\n    adam.step()"),
+    ],
+)
+def test_what_is_changed_in_place_is_written(made: str, changed: str) -> None:
+    cells = map(new_code_cell, [made, changed, "check.identity('6.1', x, 3, says='changed')"])
+    program = steps(new_notebook(cells=list(cells)))
+    last = len(program) - 1
+    assert targets(program, last - 1) == [last]
+    assert needed(program, [last]) == list(range(last + 1))
+
+
+def test_a_check_that_fails_is_not_judged(tiny: Path, tmp_path: Path) -> None:
+    """It may rest on training, which was left out; the others are judged all the same."""
+    notebook = nbformat.read(tiny, 4)
+    notebook.cells.append(new_code_cell("check.identity('6.5', b * 2, 0.0, says='untrained')"))
+    nbformat.write(notebook, tmp_path / tiny.name)
+    found = command.measured(tmp_path / tiny.name, 60, 0, None)
+    assert found is not None
+    assert [place.partition(",")[0] for place in found["unjudged"]] == ["cell 12: check.identity('6.5'"]
+    assert found["killed"] > 20
+
+
+@pytest.mark.parametrize(
     ("statement", "changes"),
     [
         ("y = a - b", ["1.03 * (a - b)", "a + b", "a", "-b", "1.03 * a - b", "a - 1.03 * b"]),

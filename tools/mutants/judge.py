@@ -68,8 +68,17 @@ def judge(path: Path, at_most: int | None = None, seed: int = 0, seconds: float 
         if k in chosen and sum(os.times()[:4]) < until:
             _judge_step(program, k, chosen[k], names, verdicts)
         if k in prefix:
-            _execute(step.node, names)
+            _prepare(step, names)
     return verdicts
+
+
+def _prepare(step: Step, names: dict[str, Any]) -> None:
+    """Run a statement for those after it; a check that fails here fails in the forks, and is not judged."""
+    try:
+        _execute(step.node, names)
+    except Exception:
+        if not step.tag:
+            raise
 
 
 def _trains(program: list[Step], k: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import symtable
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -53,7 +54,8 @@ def steps(notebook: NotebookNode) -> list[Step]:
     """Return every top-level statement of a lecture in order."""
     found: list[Step] = []
     inside: dict[str, set[str]] = {}  # what the functions defined so far read when they are called
-    imported: set[str] = set()  # nothing changes in a module
+    held: dict[str, set[str]] = {}  # what the objects made so far were made of, and change with
+    imported = set(dir(builtins))  # nothing changes in a module
     for index, cell in enumerate(notebook.cells):
         if cell.cell_type != "code":
             continue
@@ -70,8 +72,14 @@ def steps(notebook: NotebookNode) -> list[Step]:
             mutable = not stub and not setup_cell.is_setup(cell)
             if isinstance(node, ast.Import | ast.ImportFrom):
                 imported |= writes
-            changes = set(_changed(node)) - imported
-            found.append(Step(node, index + 1, tag, mutable, reads | changes, writes, changes))
+            own = dict(_made_of(node))
+            changes = _with_parts(set(_changed(node)), held | own) - imported
+            reads = _with_parts(reads, held)
+            step = Step(node, index + 1, tag, mutable, reads | changes, writes, changes)
+            found.append(step)
+            if step.certain:  # what was made before holds the old object
+                held = {name: parts - writes for name, parts in held.items() if name not in writes}
+            held |= own
     return found
 
 
@@ -134,6 +142,8 @@ def _names_of_one(node: ast.stmt) -> tuple[set[str], set[str]]:
     table = symtable.symtable(ast.unparse(node), "cell", "exec")
     reads = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_referenced()}
     writes = {s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported()}
+    grown = [child.target for child in ast.walk(node) if isinstance(child, ast.AugAssign)]
+    reads |= writes & set(roots(grown))
     inner = list(table.get_children())
     for scope in inner:
         inner += scope.get_children()
@@ -153,6 +163,32 @@ def _changed(node: ast.stmt) -> Iterator[str]:
                 yield from roots([func, *args])
             case ast.Call(args=args) if _trains(child):
                 yield from roots(args)
+
+
+def _made_of(node: ast.stmt) -> Iterator[tuple[str, set[str]]]:
+    """Names of what a class is called for or a loop goes through, and the names that it holds."""
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return
+    for child in ast.walk(node):
+        match child:
+            case ast.Assign([ast.Name(name)], ast.Call(ast.Name() | ast.Attribute() as func) as call):
+                if ast.unparse(func).rpartition(".")[2][0].isupper():
+                    yield name, _all_names(call) - _all_names(func)
+            case ast.For(target, source):
+                yield from ((name, _all_names(source)) for name in _all_names(target))
+
+
+def _all_names(node: ast.AST) -> set[str]:
+    return {child.id for child in ast.walk(node) if isinstance(child, ast.Name)}
+
+
+def _with_parts(names: set[str], held: dict[str, set[str]]) -> set[str]:
+    """The names, those of their parts, of the parts' parts and so on."""
+    found, new = set(names), set(names)
+    while new:
+        new = set().union(*(held.get(name, set()) for name in new)) - found
+        found |= new
+    return found
 
 
 def _trains(node: ast.AST) -> bool:
