@@ -171,9 +171,11 @@ def test_what_python_needs_to_see_may_hold_nothing_private(box):
 @pytest.mark.parametrize("name", ["podman", "docker"])
 def test_a_container_gets_no_network_and_the_course_alone(name, monkeypatch, tmp_path):
     """A stand-in notes its arguments and starts what it was asked to start."""
-    noted, program = tmp_path / "noted", tmp_path / name
-    program.write_text(
-        f"#!{sys.executable}\nimport json, os, sys\n"
+    noted, program, script = tmp_path / "noted", tmp_path / name, tmp_path / "stand_in.py"
+    # a first line cannot name an interpreter whose path has a space
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{script}" "$@"\n')
+    script.write_text(
+        "import json, os, sys\n"
         f"print(json.dumps(sys.argv[1:]), file=open({str(noted)!r}, 'a'))\n"
         "if sys.argv[1] == 'image':\n"
         "    sys.exit(None if sys.argv[3] == 'course' else f'no such image: {sys.argv[3]}')\n"
