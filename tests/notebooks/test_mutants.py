@@ -22,7 +22,7 @@ from tools.mutants.results import RESULTS, divided, equivalents, load, merge
 from tools.notebooks import LECTURES
 from tools.setup_cell import ROOT
 
-SAMPLE, SECONDS = 12, 5.0
+SAMPLE, SECONDS = 6, 5.0
 
 # an exact check, one that proves too little, one of a formula that never ends when it is wrong, a plot
 TINY = [
