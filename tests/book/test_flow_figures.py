@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Locator, Page
 from torch import Tensor
 from torch.distributions import AffineTransform, Distribution, ExpTransform, TransformedDistribution
 
@@ -507,6 +507,19 @@ def test_picture_is_flowlibs_density(page: Page, figure: str) -> None:
     )  # the cell is not small
 
 
+def push(page: Page, slider: Locator, how: str) -> None:
+    """Move a slider to the left, by four keys or by a tap."""
+    slider.scroll_into_view_if_needed()
+    if how == "keyboard":
+        slider.focus()
+        for _ in range(4):
+            page.keyboard.press("ArrowLeft")
+    else:
+        box = slider.bounding_box()
+        page.touchscreen.tap(box["x"] + 0.3 * box["width"], box["y"] + 8)
+    settle(page)
+
+
 @pytest.mark.parametrize("how", ["keyboard", "touch"])
 @pytest.mark.parametrize("figure", PROBED)
 def test_every_slider_moves_grid_density_and_log_det(page: Page, figure: str, how: str) -> None:
@@ -515,15 +528,7 @@ def test_every_slider_moves_grid_density_and_log_det(page: Page, figure: str, ho
         number, seen = readout(page, figure)[log_det], pictures(page, figure)
         if slider.get_attribute("aria-label").startswith(STILL.get(figure, "none")):
             number = None  # a shift moves no volume and a search no curve: their log-det must stay
-        slider.scroll_into_view_if_needed()
-        if how == "keyboard":
-            slider.focus()
-            for _ in range(4):
-                page.keyboard.press("ArrowLeft")
-        else:
-            box = slider.bounding_box()
-            page.touchscreen.tap(box["x"] + 0.3 * box["width"], box["y"] + 8)
-        settle(page)
+        push(page, slider, how)
         now = pictures(page, figure)
         assert all(now[name] != seen[name] for name in seen), (
             f"{slider.get_attribute('aria-label')} moves nothing"
@@ -668,15 +673,7 @@ def test_probe_of_the_lift_moves_along_x(page: Page, how: str) -> None:
 def test_every_slider_of_the_lift_moves_picture_and_gap(page: Page, how: str) -> None:
     for slider in page.locator("[data-figure=lift] input").all():
         before, seen = readout(page, "lift"), pictures(page, "lift")
-        slider.scroll_into_view_if_needed()
-        if how == "keyboard":
-            slider.focus()
-            for _ in range(4):
-                page.keyboard.press("ArrowLeft")
-        else:
-            box = slider.bounding_box()
-            page.touchscreen.tap(box["x"] + 0.3 * box["width"], box["y"] + 8)
-        settle(page)
+        push(page, slider, how)
         after = readout(page, "lift")
         assert pictures(page, "lift") != seen
         assert after["gap"] != before["gap"]

@@ -23,7 +23,6 @@ flowFigures.math.lift = ({ a, k, sigma, m, r }) => {
 (() => {
   const [X, E] = [4, 3.2]; // what is shown: x in [-X, X], e in [-E, E]
   const START = 1.6;
-  const points = (limit, n) => Array.from({ length: n + 1 }, (_, i) => limit * ((2 * i) / n - 1));
 
   /* Where the joint, the slice to its right and the marginal below lie, in pixels. */
   function regions(width, height) {
@@ -36,7 +35,7 @@ flowFigures.math.lift = ({ a, k, sigma, m, r }) => {
     };
   }
 
-  function paintJoint(pen, [left, top, right, bottom], logJoint, dense) {
+  function paintJoint(pen, joint, logJoint, dense) {
     const [columns, rows] = [120, 96];
     const made = Object.assign(document.createElement("canvas"), { width: columns, height: rows });
     const picture = made.getContext("2d").createImageData(columns, rows);
@@ -50,74 +49,51 @@ flowFigures.math.lift = ({ a, k, sigma, m, r }) => {
       }
     }
     made.getContext("2d").putImageData(picture, 0, 0);
-    pen.drawImage(made, left, top, right - left, bottom - top);
+    pen.image(made, joint);
   }
 
   function drawFigure(canvas, spec, x, colours) {
-    const { pen, width, height } = flowFigures.kit.clear(canvas);
-    const { joint, slice, below } = regions(width, height);
-    const acrossX = (value) => joint[0] + ((value + X) / (2 * X)) * (joint[2] - joint[0]);
-    const upE = (value) => joint[3] - ((value + E) / (2 * E)) * (joint[3] - joint[1]);
-    const path = (corners) => {
-      pen.beginPath();
-      corners.forEach((corner) => pen.lineTo(...corner));
-    };
-    const line = (corners, colour, thickness = 1, dash = []) => {
-      path(corners);
-      pen.setLineDash(dash);
-      pen.strokeStyle = colour;
-      pen.lineWidth = thickness;
-      pen.stroke();
-      pen.setLineDash([]);
-    };
-    const fill = (corners, colour) => {
-      path(corners);
-      pen.fillStyle = colour;
-      pen.globalAlpha = 0.35;
-      pen.fill();
-      pen.globalAlpha = 1;
-    };
-    const text = (words, left, top, colour, align = "left") => {
-      pen.font = "13px system-ui, sans-serif";
-      [pen.fillStyle, pen.textAlign, pen.textBaseline] = [colour, align, "middle"];
-      pen.fillText(words, left, top);
-    };
+    const { penOf, points, scale } = flowFigures.line;
+    const pen = penOf(canvas);
+    const { joint, slice, below } = regions(pen.width, pen.height);
+    const acrossX = scale([-X, X], [joint[0], joint[2]]);
+    const upE = scale([-E, E], [joint[3], joint[1]]);
 
     paintJoint(pen, joint, spec.logJoint, colours.dense);
     for (const [left, top, right, bottom] of [joint, slice, below]) {
-      line([[left, top], [left, bottom], [right, bottom]], colours.faint);
+      pen.line([[left, top], [left, bottom], [right, bottom]], colours.faint);
     }
     const whole = (tick) => flowFigures.kit.number(tick, 0);
-    for (const tick of [-3, 0, 3]) text(whole(tick), acrossX(tick), below[3] + 14, colours.ink, "center");
-    for (const tick of [-2, 0, 2]) text(whole(tick), joint[0] - 5, upE(tick), colours.ink, "right");
+    for (const tick of [-3, 0, 3]) pen.text(whole(tick), acrossX(tick), below[3] + 14, colours.ink, "center");
+    for (const tick of [-2, 0, 2]) pen.text(whole(tick), joint[0] - 5, upE(tick), colours.ink, "right");
 
     // the slice of the joint at x, and q; both scaled by the higher of the two
-    const [es, total] = [points(E, 320), spec.marginal(x)];
+    const [es, total] = [points(-E, E, 320), spec.marginal(x)];
     const given = es.map((e) => Math.exp(spec.logJoint(x, e)) / total);
     const q = es.map((e) => Math.exp(spec.logQ(e)));
     const highest = Math.max(...given, ...q);
     const out = (value) => slice[0] + (value / highest) * (slice[2] - slice[0] - 4);
     const curve = (values) => es.map((e, i) => [out(values[i]), upE(e)]);
-    fill([[slice[0], upE(-E)], ...curve(given), [slice[0], upE(E)]], colours.second);
-    line(curve(given), colours.second, 2.5);
-    line(curve(q), colours.first, 2.5, [6, 4]);
+    pen.fill([[slice[0], upE(-E)], ...curve(given), [slice[0], upE(E)]], colours.second, 0.35);
+    pen.line(curve(given), colours.second, 2.5);
+    pen.line(curve(q), colours.first, 2.5, [6, 4]);
 
     // the marginal: what is left of the joint once e is dropped
-    const xs = points(X, 160);
+    const xs = points(-X, X, 160);
     const p = xs.map(spec.marginal);
     const top = Math.max(0.3, ...p);
     const up = (value) => below[3] - (value / top) * (below[3] - below[1]);
     const marginal = xs.map((value, i) => [acrossX(value), up(p[i])]);
-    fill([[acrossX(-X), below[3]], ...marginal, [acrossX(X), below[3]]], colours.guide);
-    line(marginal, colours.guide, 2.5);
-    line([[acrossX(x), joint[1]], [acrossX(x), below[3]]], colours.probe, 2.5, [8, 5]);
+    pen.fill([[acrossX(-X), below[3]], ...marginal, [acrossX(X), below[3]]], colours.guide, 0.35);
+    pen.line(marginal, colours.guide, 2.5);
+    pen.line([[acrossX(x), joint[1]], [acrossX(x), below[3]]], colours.probe, 2.5, [8, 5]);
 
-    text("p(x, e)", joint[0] + 6, 12, colours.ink);
-    text("p(e | x)", slice[0] + 4, 12, colours.second);
-    text("q(e)", slice[0] + 4, joint[3] + 14, colours.first);
-    text("p(x), e dropped", below[0] + 6, below[1] - 14, colours.guide);
-    text("x", below[2] + 10, below[3], colours.ink);
-    text("e", joint[0] - 5, 12, colours.ink, "right");
+    pen.text("p(x, e)", joint[0] + 6, 12, colours.ink);
+    pen.text("p(e | x)", slice[0] + 4, 12, colours.second);
+    pen.text("q(e)", slice[0] + 4, joint[3] + 14, colours.first);
+    pen.text("p(x), e dropped", below[0] + 6, below[1] - 14, colours.guide);
+    pen.text("x", below[2] + 10, below[3], colours.ink);
+    pen.text("e", joint[0] - 5, 12, colours.ink, "right");
     return { left: acrossX(x), top: below[3] };
   }
 

@@ -37,6 +37,9 @@
         pen.textBaseline = "middle";
         pen.fillText(words, x, y);
       },
+      image(picture, [left, top, right, bottom]) {
+        pen.drawImage(picture, left, top, right - left, bottom - top);
+      },
       within([left, top, right, bottom], draw) {
         pen.save();
         pen.beginPath();
