@@ -6,21 +6,16 @@ they still give what lies in the file, and draws the rest from it. One thread, f
 
 from __future__ import annotations
 
-import argparse
-import json
-import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.machine import describe
+from benchmarks.experiment import baselines, publish
 from flowlib import MODELS, Compose, ConvolutionLU, Dequantize, Flow, Logit, Permute, bits_per_dim, fit
 from flowlib.data import digits
 
-RESULT = Path(__file__).parent / "results" / "ablation.json"
 BUDGETS, SEEDS = (80, 400), range(5)
 SETTINGS: dict[str, Any] = {"batch_size": 128, "lr": 1e-2, "progress": False}
 
@@ -50,23 +45,6 @@ def bits(flow: Flow, images: Tensor) -> float:
     return bits_per_dim(flow.log_prob(images), 64).mean().item()
 
 
-def baselines(images: Tensor, new_images: Tensor) -> dict[str, float]:
-    """Bits per dimension of new images under three models that need no training."""
-    levels, here, new = 17, images.flatten(1).double(), new_images.flatten(1).double()
-    counts = torch.nn.functional.one_hot(here.long(), levels).sum(0) + 1.0  # none is zero
-    log_shares = (counts / counts.sum(1, keepdim=True)).log().expand(len(new), 64, levels)
-    log_P = log_shares.gather(2, new.long().unsqueeze(2)).sum((1, 2))
-    torch.manual_seed(1)
-    noisy = here + torch.rand(here.shape)
-    gaussian = torch.distributions.MultivariateNormal(noisy.mean(0), noisy.T.cov())
-    log_p = gaussian.log_prob(new + torch.rand(new.shape))
-    return {
-        "uniform": math.log2(levels),
-        "full Gaussian": bits_per_dim(log_p.mean(), 64).item(),
-        "pixel histograms": bits_per_dim(log_P.mean(), 64).item(),
-    }
-
-
 def run() -> dict[str, Any]:
     """Train every model at both budgets with every seed; the lecture draws what comes back."""
     torch.set_num_threads(1)
@@ -84,22 +62,11 @@ def run() -> dict[str, Any]:
                 print(f"{name}, {steps} steps, seed {seed}: {scores['test']:.3f} bits", flush=True)
     parameters = {name: sum(p.numel() for p in make(name).parameters()) for name in (*REALNVP, *MIXERS)}
     return {
-        "command": "python -m benchmarks.ablation",
-        "machine": describe(),
         "baselines": baselines(images, new_images),
         "parameters": parameters,
         "runs": runs,
     }
 
 
-def main() -> None:
-    """Parse the command line, train, and write the file."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.ablation", description=__doc__)
-    parser.add_argument("--out", type=Path, default=RESULT, help="the JSON file to write")
-    out = parser.parse_args().out
-    out.write_text(json.dumps(run(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(f"wrote {out}")
-
-
 if __name__ == "__main__":
-    main()
+    publish("ablation", __doc__, run)

@@ -6,21 +6,17 @@ each from three seeds. One thread, float64 as in the lab, whose page prints what
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.machine import describe
+from benchmarks.experiment import publish
 from flowlib import Flow, bits_per_dim, fit
 from flowlib.data import load_dataset
 from flowlib.train.flow_for import flow_for
 
-RESULT = Path(__file__).parent / "results" / "lab.json"
 SIZES: dict[str, Any] = {"layers": 4, "scales": 2, "hidden": (24,)}
 TRAINING: dict[str, Any] = {"steps": 260, "batch_size": 48, "lr": 1e-2, "ema": 0.98}
 BUDGETS, SEEDS, LOOKS = (260, 780), range(3), 20
@@ -70,8 +66,6 @@ def run() -> dict[str, Any]:
             runs.append({"steps": steps, "seed": seed, "seconds": seconds, "untrained": untrained, **scores})
             print(f"{steps} steps, seed {seed}: {scores['test']:.3f} bits, {seconds:.0f} s", flush=True)
     return {
-        "command": "python -m benchmarks.lab",
-        "machine": describe(),
         "sizes": SIZES,
         "training": TRAINING,
         "parameters": sum(p.numel() for p in flow.parameters()),
@@ -79,14 +73,5 @@ def run() -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Parse the command line, train, and write the file."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.lab", description=__doc__)
-    parser.add_argument("--out", type=Path, default=RESULT, help="the JSON file to write")
-    out = parser.parse_args().out
-    out.write_text(json.dumps(run(), indent=1) + "\n", encoding="utf-8")
-    print(f"wrote {out}")
-
-
 if __name__ == "__main__":
-    main()
+    publish("lab", __doc__, run)

@@ -7,23 +7,18 @@ lecture trains one of them again, to see that it still gives what lies in the fi
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from benchmarks.ablation import baselines
-from benchmarks.machine import describe
+from benchmarks.experiment import baselines, publish
 from flowlib import MADE, MODELS, Bijection, Compose, Dequantize, Flow, Logit, UniformBox, bits_per_dim, fit
 from flowlib.data import Checkerboard, Density, TwoMoons, load_dataset
 from flowlib.layers.autoregressive import Autoregressive
 
-RESULT = Path(__file__).parent / "results" / "lecture_10.json"
 BUDGETS, SEEDS = (200, 800), range(3)
 
 PLANE: dict[str, Density] = {"checkerboard": Checkerboard(), "two moons": TwoMoons()}
@@ -168,22 +163,11 @@ def run() -> dict[str, Any]:
     torch.set_default_dtype(torch.float64)  # as in the lecture: a seed gives the same start
     new = load_dataset("digits")
     return {
-        "command": "python -m benchmarks.lecture_10",
-        "machine": describe(),
         "baselines": baselines(new.train, new.test),
         "plane": in_the_plane(),
         "digits": on_digits(),
     }
 
 
-def main() -> None:
-    """Parse the command line, train, and write the file."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.lecture_10", description=__doc__)
-    parser.add_argument("--out", type=Path, default=RESULT, help="the JSON file to write")
-    out = parser.parse_args().out
-    out.write_text(json.dumps(run(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(f"wrote {out}")
-
-
 if __name__ == "__main__":
-    main()
+    publish("lecture_10", __doc__, run)

@@ -7,19 +7,15 @@ One thread, float32.
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import time
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.ablation import baselines
-from benchmarks.machine import describe
+from benchmarks.experiment import baselines, publish
 from flowlib import (
     AffineCoupling,
     Bijection,
@@ -37,7 +33,6 @@ from flowlib import (
 from flowlib.data import digits
 from flowlib.nets import AttentionNet
 
-RESULT = Path(__file__).parent / "results" / "lecture_11.json"
 BUDGETS, SEEDS, DRAWS = (100, 400), range(3), 10
 SETTINGS: dict[str, Any] = {"batch_size": 32, "lr": 1e-2, "progress": False}
 SHAPE, LEVELS, LAYERS, HIDDEN, HEADS, COMPONENTS = (1, 8, 8), 17, 4, 24, 2, 4
@@ -95,22 +90,11 @@ def run() -> dict[str, Any]:
         print(f"{choice}, {steps} steps, seed {seed}: {test:.3f} bits, {seconds:.0f} s", flush=True)
     sizes = {", ".join(choice): sum(p.numel() for p in make(*choice).parameters()) for choice in CHOICES}
     return {
-        "command": "python -m benchmarks.lecture_11",
-        "machine": describe(),
         "baselines": baselines(images, new_images),
         "parameters": sizes,
         "runs": runs,
     }
 
 
-def main() -> None:
-    """Parse the command line, train, and write the file."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.lecture_11", description=__doc__)
-    parser.add_argument("--out", type=Path, default=RESULT, help="the JSON file to write")
-    out = parser.parse_args().out
-    out.write_text(json.dumps(run(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(f"wrote {out}")
-
-
 if __name__ == "__main__":
-    main()
+    publish("lecture_11", __doc__, run)

@@ -8,21 +8,17 @@ thread, float64.
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.machine import describe
+from benchmarks.experiment import publish
 from flowlib import MLP, AffineCoupling, Augment, Compose, Flow, StandardNormal, VFlow, fit, half_mask
 from flowlib.data import Checkerboard, EightGaussians, Rings
 
-RESULT = Path(__file__).parent / "results" / "lecture_12.json"
 DATA = {"rings": Rings(), "eight Gaussians": EightGaussians(), "checkerboard": Checkerboard()}
 DEPTHS, BUDGETS, SEEDS = (2, 6), (300, 1500), range(3)
 PARAMETERS, DRAWS, TESTED = 8000, 64, 2000
@@ -129,8 +125,6 @@ def run() -> dict[str, Any]:
         for depth in DEPTHS
     }
     return {
-        "command": "python -m benchmarks.lecture_12",
-        "machine": describe(),
         "entropies": {data: density.entropy for data, density in DATA.items()},
         "sizes": sizes,
         "costs": [cost(extra) for extra in (0, 1, 2, 4, 8)],
@@ -138,14 +132,5 @@ def run() -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Parse the command line, train, and write the file."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.lecture_12", description=__doc__)
-    parser.add_argument("--out", type=Path, default=RESULT, help="the JSON file to write")
-    out = parser.parse_args().out
-    out.write_text(json.dumps(run(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(f"wrote {out}")
-
-
 if __name__ == "__main__":
-    main()
+    publish("lecture_12", __doc__, run)

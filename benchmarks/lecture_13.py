@@ -8,21 +8,17 @@ in parallel the slowest would be the time of all. The lecture trains the smalles
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.machine import describe
+from benchmarks.experiment import baselines, publish
 from flowlib import MODELS, Bijection, Dequantize, Flow, Logit, Scale, WaveletFlow, bits_per_dim, fit
 from flowlib.data import Dataset, load_dataset
 
-RESULT = Path(__file__).parent / "results" / "lecture_13.json"
 SEEDS = range(3)
 HELD_OUT = 200  # digits, which choose the step at which each training's parameters are kept
 SETTINGS: dict[str, Any] = {"batch_size": 128, "validate_every": 25, "progress": False}
@@ -93,24 +89,6 @@ def bits(flow: Flow, images: Tensor, draws: int = 4) -> float:
     return bits_per_dim(torch.stack(scores).mean(), images[0].numel()).item()
 
 
-def baselines(images: Tensor, new_images: Tensor, levels: int) -> dict[str, float]:
-    """Bits per dimension of new images under three models that need no training."""
-    here, new, d = images.flatten(1).double(), new_images.flatten(1).double(), images[0].numel()
-    values = torch.arange(levels)
-    shares = torch.stack([(here == value).sum(0) for value in values]).double() + 1.0  # none is zero
-    log_shares = (shares / shares.sum(0)).log()
-    log_P = log_shares.gather(0, new.long()).sum(1)
-    torch.manual_seed(1)
-    noisy = here + torch.rand(here.shape)
-    gaussian = torch.distributions.MultivariateNormal(noisy.mean(0), noisy.T.cov())
-    log_p = gaussian.log_prob(new + torch.rand(new.shape))
-    return {
-        "uniform": math.log2(levels),
-        "full Gaussian": bits_per_dim(log_p.mean(), d).item(),
-        "pixel histograms": bits_per_dim(log_P.mean(), d).item(),
-    }
-
-
 def compare(data: Dataset, budgets: dict[int, tuple[str, ...]]) -> dict[str, Any]:
     """Train every model at every budget with every seed."""
     if data.levels is None or data.validation is None:
@@ -134,20 +112,9 @@ def run() -> dict[str, Any]:
     digits = load_dataset("digits").hold_out(HELD_OUT)
     sets = {"digits": digits, "photographs": load_dataset("patches", size=8)}
     return {
-        "command": "python -m benchmarks.lecture_13",
-        "machine": describe(),
         **{name: compare(data, BUDGETS[name]) for name, data in sets.items()},
     }
 
 
-def main() -> None:
-    """Parse the command line, train, and write the file."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.lecture_13", description=__doc__)
-    parser.add_argument("--out", type=Path, default=RESULT, help="the JSON file to write")
-    out = parser.parse_args().out
-    out.write_text(json.dumps(run(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(f"wrote {out}")
-
-
 if __name__ == "__main__":
-    main()
+    publish("lecture_13", __doc__, run)

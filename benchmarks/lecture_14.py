@@ -7,21 +7,17 @@ runs again, to see that it still gives what lies in the file, and draws the rest
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.machine import describe
+from benchmarks.experiment import publish
 from flowlib import FFJORD, MODELS, Dopri5, Flow, RungeKutta, StandardNormal, Velocity, fit
 from flowlib.data import Checkerboard, Density, TwoMoons
 
-RESULT = Path(__file__).parent / "results" / "lecture_14.json"
 DATA: dict[str, Density] = {"two moons": TwoMoons(), "checkerboard": Checkerboard()}
 SEEDS, HELD_OUT, TOLERANCE, LOOK = range(3), 4000, 1e-5, 20
 FINE = RungeKutta(20)
@@ -128,8 +124,6 @@ def run() -> dict[str, Any]:
                     runs.append(one_run(data, model, budget, seed))
                     print({key: value for key, value in runs[-1].items() if key != "evaluations"}, flush=True)
     return {
-        "command": "python -m benchmarks.lecture_14",
-        "machine": describe(),
         "entropy": {name: density.entropy for name, density in DATA.items()},
         "parameters": {
             name: sum(p.numel() for p in make().parameters()) for name, (make, *_) in MODELS_HERE.items()
@@ -140,14 +134,5 @@ def run() -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Parse the command line, train, and write the file."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.lecture_14", description=__doc__)
-    parser.add_argument("--out", type=Path, default=RESULT, help="the JSON file to write")
-    out = parser.parse_args().out
-    out.write_text(json.dumps(run(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(f"wrote {out}")
-
-
 if __name__ == "__main__":
-    main()
+    publish("lecture_14", __doc__, run)
