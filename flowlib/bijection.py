@@ -8,6 +8,7 @@ the log-volume change that the change-of-variables formula needs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +55,8 @@ class Compose(Bijection):
     The inverse runs :math:`f_1^{-1} \circ \dots \circ f_K^{-1}`.
 
     Args:
-        layers: the layers in generative order, :math:`f_1` first.
+        layers: the layers in generative order, :math:`f_1` first. One that is a plain composition itself
+            becomes its own layers, so there are none inside it.
 
     Example:
         >>> import torch
@@ -67,7 +69,9 @@ class Compose(Bijection):
 
     def __init__(self, layers: Iterable[Bijection]) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(layers)
+        # type, not isinstance: a stack that computes its layers together stays one
+        parts = [layer if type(layer) is Compose else [layer] for layer in layers]
+        self.layers = nn.ModuleList(chain.from_iterable(parts))  # type: ignore[arg-type]
 
     @property
     def is_exact(self) -> bool:  # type: ignore[override]

@@ -75,6 +75,11 @@ class Flow(nn.Module):
         return self.base.event_shape
 
     @property
+    def layers(self) -> list[Bijection]:
+        """The layers in generative order; a bijection that is no :class:`Compose` is one."""
+        return list(self.bijection) if isinstance(self.bijection, Compose) else [self.bijection]
+
+    @property
     def is_exact(self) -> bool:
         """True if ``log_prob`` is the exact log-likelihood, False if it is a bound or a random estimate."""
         return self.bijection.is_exact
@@ -152,10 +157,9 @@ class Flow(nn.Module):
         """
         self._check_points(z, "z", self.base.event_shape)
         context = self._check_context(context, z.shape[0])
-        layers = self.bijection if isinstance(self.bijection, Compose) else [self.bijection]
         with self._full_precision():
             steps = [(z, self.base.log_prob(z))]
-            for layer in layers:
+            for layer in self.layers:
                 u, log_p = steps[-1]
                 u, log_det = layer(u, context)
                 steps.append((u, log_p - log_det))

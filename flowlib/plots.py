@@ -21,7 +21,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from flowlib.bijection import Compose, check_finite
+from flowlib.bijection import check_finite
 from flowlib.flow import Flow
 
 Box = Sequence[Sequence[float]]
@@ -221,8 +221,7 @@ def trajectory(
     """
     if show not in ("samples", "density"):
         raise ValueError(f'show must be "samples" or "density" and came as {show!r}.')
-    layers = list(flow.bijection) if isinstance(flow.bijection, Compose) else [flow.bijection]
-    last = len(layers)
+    last = len(flow.layers)
     steps = steps or [round(k) for k in np.linspace(0, last, min(last + 1, 12))]
     if not all(0 <= k <= last for k in steps):
         raise ValueError(f"steps must lie between 0 and {last}, the number of layers, and came as {steps}.")
@@ -236,7 +235,7 @@ def trajectory(
         if show == "samples":
             samples(points[k], ax, box, **{"c": colours, "alpha": 0.6, **options})
         else:
-            density(Flow(Compose(layers[:k]), flow.base), box, ax, **options)
+            density(Flow(flow.layers[:k], flow.base), box, ax, **options)
         ax.set_title(f"$u^{{{k}}}$" if k > 9 else f"$u^{k}$")
         ax.locator_params(nbins=4, prune="both")
         ax.label_outer()

@@ -147,8 +147,7 @@ class VFlow(Flow):
                 f"augment takes context_features={augment.context_features} and joint "
                 f"{joint.context_features}; give both the same, or augment none."
             )
-        layers = joint.bijection if isinstance(joint.bijection, Compose) else [joint.bijection]
-        super().__init__(Compose([*layers, augment, *outer]), joint.base, joint.context_features)
+        super().__init__([joint.bijection, augment, *outer], joint.base, joint.context_features)
         self._event_shape = augment.event_shape
 
     @property

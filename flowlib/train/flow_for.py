@@ -102,13 +102,13 @@ def flow_for(data: Dataset, model: str = "glow", context_features: int = 0, **si
     build = partial(MODELS[model], context_features=context_features, **sizes)
     try:
         flow = build(event_shape=shape)
-        stack, base = _layers(flow), flow.base
+        stack, base = [flow.bijection], flow.base
     except ValueError as refused:
         try:
             flow = build(event_shape=math.prod(shape))
         except ValueError:
             raise refused from None
-        stack, base = [Flatten(shape), *_layers(flow), Inverse(Flatten(shape))], StandardNormal(shape)
+        stack, base = [Flatten(shape), flow.bijection, Inverse(Flatten(shape))], StandardNormal(shape)
     if data.levels is not None:
         stack += [Logit(0.05), Dequantize(data.levels)]
     elif base is flow.base:
@@ -158,11 +158,6 @@ def recipe(model: str, data: Dataset) -> tuple[dict[str, Any], dict[str, Any]]:
         halvings = (side & -side).bit_length() - 1  # how often 2 divides it
         sizes["scales"] = max(1, min(sizes["scales"], halvings))
     return sizes, dict(zip(("steps", "batch_size", "lr", "ema"), training, strict=True))
-
-
-def _layers(flow: Flow) -> list[Bijection]:
-    """Its layers; a stack that computes them together, as planar flows have it, is one."""
-    return list(flow.bijection) if type(flow.bijection) is Compose else [flow.bijection]
 
 
 __all__ = ["Flatten", "flow_for", "recipe", "sizes_of"]

@@ -11,12 +11,12 @@ inverse and its exact likelihood.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from flowlib.bijection import Compose, draws
+from flowlib.bijection import draws
 from flowlib.flow import Flow
 from flowlib.layers.ffjord import FFJORD
 from flowlib.train.loop import fit
@@ -99,7 +99,7 @@ class _Matching(Flow):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         own = self._check_context(context, x.shape[0], look=False)
-        first, *rest = layers_of(self)
+        first, *rest = cast(list[Any], self.layers)
         with torch.no_grad(), self._full_precision():
             for layer in reversed(rest):
                 x = layer.inverse(x, own)[0]
@@ -113,11 +113,6 @@ class _Matching(Flow):
     ) -> Tensor | None:
         context = super()._check_context(context, n, device, look)
         return context[:, : self.own] if context is not None and self.own else None
-
-
-def layers_of(flow: Flow) -> list[Any]:
-    """The layers of a flow, in generative order."""
-    return list(flow.bijection) if isinstance(flow.bijection, Compose) else [flow.bijection]
 
 
 def fit_matching(
@@ -172,10 +167,10 @@ def fit_matching(
     Reference: Lipman et al., *Flow Matching for Generative Modeling*, ICLR 2023, arXiv:2210.02747; Liu, Gong
     and Liu, *Flow Straight and Fast* (rectified flow and reflow), ICLR 2023, arXiv:2209.03003.
     """
-    if not isinstance(layers_of(flow)[0], FFJORD):
+    if not isinstance(flow.layers[0], FFJORD):
         raise TypeError(
             f"fit_matching trains the velocity of an FFJORD, which must be the flow's first layer; it is a "
-            f"{type(layers_of(flow)[0]).__name__}."
+            f"{type(flow.layers[0]).__name__}."
         )
     if not 0 <= sigma < 1:
         raise ValueError(f"sigma must be a number from 0 up to but not 1, and came as {sigma!r}.")
@@ -185,9 +180,10 @@ def fit_matching(
         if start.shape != getattr(data, "shape", None):
             raise ValueError("start needs data in a tensor of its own shape, one latent for each row.")
         context = start.flatten(1) if context is None else torch.cat([context, start.flatten(1)], 1)
-    history = fit(_Matching(flow, sigma, start is not None), data, context=context, **settings)
-    flow.eval()
-    return history
+    try:
+        return fit(_Matching(flow, sigma, start is not None), data, context=context, **settings)
+    finally:
+        flow.eval()
 
 
 __all__ = ["fit_matching", "matching_loss", "straight_path"]

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowlib.bijection import Compose
 from flowlib.flow import Flow
 from flowlib.layers.dequantize import levels_of
 from flowlib.nets import Conditioner
@@ -163,17 +162,17 @@ def picture(
 
 
 @torch.no_grad()
-def blame(flow: Flow, batch: Sequence[tuple[Tensor, Tensor | None]], log_density: Any = None) -> str:
+def blame(flow: Flow, batch: Sequence[tuple[Tensor, Tensor | None]]) -> str:
     """What is not finite first, found by following the pieces of the batch once more.
 
-    They go from the data to the base, or with a ``log_density`` from the latents to that.
+    They go from the data to the base, or of a flow with a ``log_density`` from the latents to that.
 
     Raises:
         ValueError: if it is the points, as the flow and its layers say it.
     """
-    layers = list(enumerate(flow.bijection if isinstance(flow.bijection, Compose) else [flow.bijection]))
-    way, last, name = "forward", log_density, "log_density"
-    if log_density is None:
+    layers, last = list(enumerate(flow.layers)), getattr(flow, "log_density", None)
+    way, name = "forward", "log_density"
+    if last is None:
         way, last, name = "inverse", flow.base.log_prob, f"the base {type(flow.base).__name__}"
         layers.reverse()
         with torch.random.fork_rng([]):

@@ -2,17 +2,15 @@ r"""Reverse KL against an energy."""
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from flowlib.flow import Flow
-from flowlib.train import report
-from flowlib.train.loop import ADVICE, check_numbers, descend, seed_layers, stream
-from flowlib.train.report import History, in_training
+from flowlib.train.loop import check_numbers, fit
+from flowlib.train.report import History
 
 
 def fit_reverse_kl(
@@ -37,8 +35,8 @@ def fit_reverse_kl(
 
     It needs no data and no inverse, and its least value is :math:`-\log Z`. A target with separate
     modes can catch :math:`q` on one of them. A warm-up :math:`\beta_t = \min(1, 0.01 + t/T_\text{warm})`
-    starts with a target that is nearly flat; until it ends, the loss is that of the flattened target. It is a
-    training of one process: under ``torchrun`` each would do all of it.
+    starts with a target that is nearly flat; until it ends, the loss is that of the flattened target. The
+    training is that of :func:`fit`, whose data are the latents.
 
     Args:
         log_density: :math:`\log\tilde p`, maps points ``(B, *event_shape)`` to ``(B,)``, differentiable.
@@ -58,40 +56,34 @@ def fit_reverse_kl(
 
     Reference: Rezende and Mohamed, *Variational Inference with Normalizing Flows*, ICML 2015.
     """
-    check_numbers(steps=steps, batch_size=batch_size, lr=lr, clip=clip, warm_up=warm_up or None)
+    check_numbers(warm_up=warm_up or None)
     if flow.context_features:
         raise ValueError("fit_reverse_kl takes flows without context: build it with context_features=0.")
-    flow.to(device)
-    optimiser = torch.optim.Adam([p for p in flow.parameters() if p.requires_grad], lr=lr, fused=True)
-    record, start = History(), time.perf_counter()
+    objective = _ReverseKL(flow, log_density, warm_up)
+    settings: dict[str, Any] = {"seed": seed, "device": device, "clip": clip, "progress": progress}
+    try:  # the base is a sampler: each step draws its latents anew
+        return fit(objective, flow.base, steps=steps, batch_size=batch_size, lr=lr, **settings)
+    finally:
+        flow.eval()
 
-    def risk(z: Tensor) -> Tensor:
-        x, log_det = flow.bijection(z)
+
+class _ReverseKL(Flow):
+    """A flow for ``fit``: a call takes latents and gives minus their loss."""
+
+    def __init__(self, flow: Flow, log_density: Callable[[Tensor], Tensor], warm_up: int) -> None:
+        super().__init__(flow.bijection, flow.base)
+        self.log_density, self.warm_up, self.step = log_density, warm_up, 0
+
+    def forward(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        x, log_det = self.bijection(z)
         if not x.isfinite().all():  # before the target sees it, which may refuse such points
             raise FloatingPointError("a sample is not finite")
-        log_p = log_density(x)
+        log_p = self.log_density(x)
         if log_p.shape != log_det.shape:
             raise ValueError(f"log_density must give one number a point, and gave {tuple(log_p.shape)}.")
-        beta = min(1.0, 0.01 + len(record.loss) / warm_up) if warm_up else 1.0
-        return (flow.base.log_prob(z) - log_det - beta * log_p).mean()
-
-    advance = report.progress_bar(flow, steps, 0, progress)
-    with in_training(flow, record):
-        for step in range(steps):
-            z = flow.base.sample(batch_size, torch.Generator().manual_seed(stream(seed, step)))
-            seed_layers(flow, stream(seed, step, 1))
-            optimiser.param_groups[0]["lr"] = 0.5 * lr * (1 + math.cos(math.pi * step / steps))
-            try:
-                stop = descend(optimiser, [risk(z)], record, clip)
-            except FloatingPointError as error:
-                found = f"{error}. {report.blame(flow, [(z, None)], log_density)}"
-                raise FloatingPointError(f"Step {step + 1} of {steps}: {found} {ADVICE}") from None
-            advance(record.loss[-1])
-            if stop:
-                break
-    record.interrupted = len(record.loss) < steps
-    record.seconds = time.perf_counter() - start
-    return record
+        beta = min(1.0, 0.01 + self.step / self.warm_up) if self.warm_up else 1.0
+        self.step += 1
+        return beta * log_p + log_det - self.base.log_prob(z)
 
 
 __all__ = ["fit_reverse_kl"]
