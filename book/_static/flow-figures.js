@@ -10,6 +10,11 @@
     "math.js", "kit.js", "plane.js", "line.js", "planar.js", "coupling.js", "change.js",
     "made.js", "mixture.js", "lift.js", "haar.js", "field.js",
   ];
+  // files that one figure alone needs
+  const own = {
+    "glow-read": ["network", "layers", "model", "pad", "read"].map((name) => `glow/${name}.js`),
+    "glow-sample": ["network", "layers", "model", "sample"].map((name) => `glow/${name}.js`),
+  };
 
   const load = (name) =>
     new Promise((resolve, reject) => {
@@ -24,12 +29,15 @@
   async function start() {
     const places = document.querySelectorAll("div.flow-figure[data-figure]");
     if (!places.length) return;
-    await Promise.all(parts.map(load));
+    const wanted = new Set(Array.from(places, (place) => own[place.dataset.figure] ?? []).flat());
+    await Promise.all([...parts, ...wanted].map(load));
+    const built = [];
     for (const place of places) {
       const build = flowFigures.build[place.dataset.figure];
-      if (build) build(place);
+      if (build) built.push(build(place));
       else console.error(`No interactive figure is called "${place.dataset.figure}".`);
     }
+    await Promise.all(built); // those that wait for a file of their own
   }
 
   const parsed = new Promise((resolve) => {
@@ -37,5 +45,5 @@
     else resolve();
   });
   // `ready` settles once every figure of the page is drawn
-  window.flowFigures = { math: {}, build: {}, ready: parsed.then(start) };
+  window.flowFigures = { math: {}, build: {}, load, ready: parsed.then(start) };
 })();

@@ -41,6 +41,7 @@ STATIC = Path(__file__).parents[2] / "book" / "_static"
 # what the probe moves along, in the figures that have one
 PROBED = {"planar": "z", "coupling": "z", "field": "z", "change": "z", "mixture": "x"}
 FIGURES = [*PROBED, "haar", "lift", "made"]
+ELSEWHERE = ["glow-read", "glow-sample"]  # placed in the book too, and tested in a file of their own
 # sliders that must leave the log-det alone, by their labels
 STILL = {"coupling": "c,", "mixture": "n,"}
 PLANES = ["planar", "coupling", "field"]
@@ -809,4 +810,6 @@ def test_book_places_every_figure(browser: Browser, html: Path, pages: list[Path
             placed.add(name)
         page.close()
         assert not errors, f"{path}: {errors}"
-    assert placed == set(FIGURES), "place the others in a lecture: <div class='flow-figure' data-figure='…'>"
+    assert placed == {*FIGURES, *ELSEWHERE}, (
+        "place the others in a lecture: <div class='flow-figure' data-figure='…'>"
+    )
