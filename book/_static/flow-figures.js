@@ -10,6 +10,13 @@
     "math.js", "kit.js", "plane.js", "line.js", "planar.js", "coupling.js", "change.js",
     "made.js", "mixture.js", "lift.js", "haar.js", "field.js",
   ];
+  // files that one figure alone needs
+  const own = {
+    draw: [
+      ...["part", "random", "mlp", "realnvp", "planar", "adam", "training", "serve"].map((name) => `train/${name}.js`),
+      ...["points", "paper", "pictures", "draw"].map((name) => `draw/${name}.js`),
+    ],
+  };
 
   const load = (name) =>
     new Promise((resolve, reject) => {
@@ -24,12 +31,15 @@
   async function start() {
     const places = document.querySelectorAll("div.flow-figure[data-figure]");
     if (!places.length) return;
-    await Promise.all(parts.map(load));
+    const wanted = new Set(Array.from(places, (place) => own[place.dataset.figure] ?? []).flat());
+    await Promise.all([...parts, ...wanted].map(load));
+    const drawn = [];
     for (const place of places) {
       const build = flowFigures.build[place.dataset.figure];
-      if (build) build(place);
+      if (build) drawn.push(build(place));
       else console.error(`No interactive figure is called "${place.dataset.figure}".`);
     }
+    await Promise.all(drawn); // one that waits for its worker returns a promise
   }
 
   const parsed = new Promise((resolve) => {
