@@ -414,8 +414,11 @@ def test_a_drawing_takes_the_examples_place_trains_and_is_shared(page: Page, bro
         assert other.get_by_role("combobox", name="model").input_value() == "planar"
         assert shown(other)["points"] == str(count)
         settle(other)
-        settle(page)
-        assert pictures(other) == pictures(page)  # the same points, parameters and risk
+        # the same points and parameters, once both workers have shown them
+        page.wait_for_function(
+            "wanted => document.querySelectorAll('canvas')[2].toDataURL() === wanted", arg=pictures(other)[2]
+        )
+        assert pictures(other) == pictures(page)
         press(other, "One step")
         wait_for_step(other, 1)
         press(page, "One step")
