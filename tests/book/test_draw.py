@@ -348,7 +348,7 @@ def test_pause_step_and_reset(page: Page) -> None:
     wait_for_step(page, 3)
     press(page, "Pause")
     page.get_by_role("button", name="Go on").wait_for()
-    settle(page)
+    page.wait_for_timeout(1000)  # for the worker's last picture
     stood = step_of(page)
     page.wait_for_timeout(300)
     assert step_of(page) == stood

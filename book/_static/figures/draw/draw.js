@@ -70,13 +70,14 @@ flowFigures.build.draw = (place) => {
   const first = new Promise((resolve) => (pictured = resolve));
   const worker = flowFigures.trainer((message) => {
     if (message.run !== state.number) return; // of a training that was left
-    Object.assign(state, { shown: message, on: message.on });
+    state.shown = message;
+    if (message.failed || message.step === steps) state.on = false;
     risks[model.get()].push(...message.risks);
     parts.redraw();
     pictured();
   });
   function order(name, more = {}) {
-    if (name === "go") state.on = true;
+    if (name !== "points") state.on = name === "go";
     if (name === "go" || name === "step") state.fresh = false;
     worker.postMessage({ order: name, ...more });
     parts.redraw();

@@ -28,8 +28,7 @@ flowFigures.part(function serve(train) {
       const { flow, theta, step } = training;
       const began = performance.now();
       const density = flow.logProb(theta, pixels).map(Math.exp);
-      const message = { run, step, on, failed, risks, density, grid: flow.generate(theta, grid) };
-      port.postMessage(message);
+      port.postMessage({ run, step, failed, risks, density, grid: flow.generate(theta, grid) });
       risks = [];
       const now = performance.now();
       due = now + Math.max(100, 2.5 * (now - began)); // pictures take a third of the time at most
