@@ -5,6 +5,7 @@ Opened from a file, as a reader does who has no server.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -324,14 +325,19 @@ def test_nothing_runs_until_asked(page: Page) -> None:
 def test_training_moves_all_pictures_and_leaves_the_page_fluid(page: Page) -> None:
     heat, dots, grid, curve = pictures(page)
     page.evaluate(
-        """() => { window.long = [];
+        """() => { [window.long, window.gaps] = [[], []];
             const note = list => window.long.push(...list.getEntries().map(entry => entry.duration));
-            new PerformanceObserver(note).observe({type: "longtask"}); }"""
+            new PerformanceObserver(note).observe({type: "longtask"});
+            let last = performance.now();
+            const frame = now => { window.gaps.push(now - last); last = now; requestAnimationFrame(frame); };
+            requestAnimationFrame(frame); }"""
     )
     press(page, "Train")
-    wait_for_step(page, 40)
-    long = page.evaluate("window.long")
-    assert sum(long) / max(len(long), 1) < 100, f"long tasks of {long} ms"
+    wait_for_step(page, 60)
+    long, gaps = page.evaluate("[window.long, window.gaps]")
+    # the machine may be busy with other tests: a single long task is no fault of the page's, many are
+    assert statistics.median(gaps) < 60, f"{gaps} ms from one frame to the next"
+    assert sum(long) < 0.3 * sum(gaps), f"long tasks of {long} ms in {sum(gaps)} ms"
     press(page, "Pause")
     settle(page)
     after = pictures(page)
