@@ -12,6 +12,9 @@
   ];
   // files that one figure alone needs
   const own = {
+    ...Object.fromEntries(
+      ["latent", "compose", "temperature", "dequantise", "cost", "film"].map((name) => [name, [`${name}.js`]]),
+    ),
     draw: [
       ...["part", "random", "mlp", "realnvp", "planar", "adam", "training", "serve"].map((name) => `train/${name}.js`),
       ...["points", "paper", "pictures", "draw"].map((name) => `draw/${name}.js`),
