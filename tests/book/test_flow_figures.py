@@ -46,7 +46,7 @@ STATIC = Path(__file__).parents[2] / "book" / "_static"
 PROBED = {"planar": "z", "coupling": "z", "field": "z", "change": "z", "mixture": "x"}
 PROBED |= {"compose": "z", "temperature": "z"}
 # neither a probe nor a plane: sliders, a picture and numbers
-ALONE = ["latent"]
+ALONE = ["latent", "dequantise", "cost", "film"]
 FIGURES = [*PROBED, "haar", "lift", "made", *ALONE]
 # sliders that must leave the log-det alone, by their labels
 STILL = {"coupling": "c,", "mixture": "n,", "compose": "w,"}
@@ -520,6 +520,93 @@ def test_latent_sound_is_numpys(arithmetic: Page) -> None:
         close("best latents", found["best"], torch.tensor(best))
         close("e(x)", [found["residual"]], torch.tensor([residual]))
         close("loudness", [found["loudness"]], torch.tensor([np.sqrt((x**2).mean())]))
+
+
+@pytest.mark.parametrize("c", [0.0, 0.35, 0.5, 1.0])
+@pytest.mark.parametrize("sigma", [0.1, 0.4, 1.5])
+def test_dequantisation_is_numpys(arithmetic: Page, sigma: float, c: float) -> None:
+    ours = arithmetic.evaluate(
+        """setting => { const spec = flowFigures.math.dequantise(setting);
+            return {...spec, p: [-0.3, 1.2, 6].map(spec.p)}; }""",
+        {"sigma": sigma, "c": c},
+    )
+    shares = torch.tensor(ours["shares"])
+    levels = torch.arange(len(shares), dtype=torch.float64)
+    bumps = torch.distributions.Normal(levels + c, sigma)
+    nodes, weights = np.polynomial.legendre.leggauss(40)
+    parts = torch.arange(100)[:, None] / 100  # of a cell, for log p turns sharply between two bumps
+    u = (parts + torch.tensor((nodes + 1) / 200)).flatten()
+    w = torch.tensor(weights / 200).repeat(100)
+
+    def log_p(x: Tensor) -> Tensor:
+        return torch.logsumexp(bumps.log_prob(x[..., None]) + shares.log(), -1)
+
+    close("sum of the shares", [float(shares.sum())], torch.ones(1))
+    close("p", ours["p"], log_p(torch.tensor([-0.3, 1.2, 6.0])).exp())
+    close("mean log p(v)", [ours["raw"]], shares @ log_p(levels)[:, None])
+    close("bound", [ours["bound"]], (shares @ (log_p(levels[:, None] + u) @ w))[None])
+    edges = torch.arange(len(shares) + 1, dtype=torch.float64)[:, None]
+    P = bumps.cdf(edges).diff(dim=0) @ shares
+    close("mean log P(v)", [ours["exact"]], (shares @ P.log())[None])
+    close("ceiling", [ours["ceiling"]], (shares @ shares.log())[None])
+    assert ours["bound"] <= ours["exact"] <= ours["ceiling"]
+
+
+@pytest.mark.parametrize("d", [2, 3, 8, 16])
+def test_elimination_is_numpys(arithmetic: Page, d: int) -> None:
+    runs = arithmetic.evaluate("d => Array.from({length: d + 1}, (_, k) => flowFigures.math.cost({d, k}))", d)
+    start = np.array(runs[0]["matrix"])
+    left, count = start.copy(), 0
+    for k, run in enumerate(runs):
+        close(f"{k} columns cleared", run["matrix"], torch.tensor(left))
+        assert run["count"] == count
+        if k < d:  # lecture 5's elimination, with its count
+            pivot = k + int(np.abs(left[k:, k]).argmax())
+            left[[k, pivot]] = left[[pivot, k]]
+            factors = left[k + 1 :, k] / left[k, k]
+            products = factors[:, None] * left[k, k + 1 :]
+            left[k + 1 :, k + 1 :] -= products
+            left[k + 1 :, k] = 0
+            count += 1 + factors.size + products.size
+    close("log|det|", [runs[-1]["logDet"]], torch.tensor([np.linalg.slogdet(start)[1]]))
+    assert runs[-1]["count"] == runs[0]["dense"] == (d**3 - d) // 3 + d
+    assert runs[0]["triangular"] == d
+
+
+def test_film_follows_the_mean_of_the_straight_ways(arithmetic: Page) -> None:
+    """The velocity of lecture 1's first picture, its midpoint rule, and the way back."""
+    angle = torch.linspace(0, math.pi, 60)
+    moon = torch.stack([angle.cos(), angle.sin()], 1)
+    middle = torch.tensor([0.5, 0.25])
+    centres = 1.6 * torch.cat([moon - middle, middle - moon])
+
+    def velocity(x: Tensor, t: float) -> Tensor:
+        spread = (1 - t) ** 2 + (t * 0.12) ** 2
+        end = (-(torch.cdist(x, t * centres) ** 2) / (2 * spread)).softmax(1) @ centres
+        return end + (t * 0.12**2 - (1 - t)) / spread * (x - t * end)
+
+    x = torch.randn(20, 2, generator=torch.Generator().manual_seed(7))
+    ours = torch.tensor(arithmetic.evaluate("all => all.map(flowFigures.math.film.path)", x.tolist()))
+    assert ours.shape == (20, 51, 2)
+    for k in range(51):
+        close(f"at {k} of 50", ours[:, k].tolist(), x)
+        x = x + velocity(x + velocity(x, k / 50) / 100, (k + 0.5) / 50) / 50
+
+
+def test_the_film_plays_to_its_end_and_back(page: Page) -> None:
+    place = page.locator("[data-figure=film]")
+    slider, button = place.locator("input"), place.locator("button").first
+    slider.fill("0.9")
+    for end in ("1", "0"):
+        button.click()
+        button.and_(page.get_by_text("Pause")).wait_for()
+        page.wait_for_function("([input, end]) => input.value === end", arg=[slider.element_handle(), end])
+        button.and_(page.get_by_text("Play")).wait_for()
+    settle(page)
+    assert readout(page, "film")["mean distance from the noise"] == "0.000"
+    button.click()
+    slider.press("ArrowRight")  # a hand on the slider stops the film
+    button.and_(page.get_by_text("Play")).wait_for()
 
 
 # --- what is drawn and said ------------------------------------------------------------
