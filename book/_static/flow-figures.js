@@ -14,6 +14,13 @@
   const own = {
     "glow-read": ["network", "layers", "model", "pad", "read"].map((name) => `glow/${name}.js`),
     "glow-sample": ["network", "layers", "model", "sample"].map((name) => `glow/${name}.js`),
+    ...Object.fromEntries(
+      ["latent", "compose", "temperature", "dequantise", "cost", "film"].map((name) => [name, [`${name}.js`]]),
+    ),
+    draw: [
+      ...["part", "random", "mlp", "realnvp", "planar", "adam", "training", "serve"].map((name) => `train/${name}.js`),
+      ...["points", "paper", "pictures", "draw"].map((name) => `draw/${name}.js`),
+    ],
   };
 
   const load = (name) =>

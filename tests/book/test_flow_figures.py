@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from playwright.sync_api import Browser, Locator, Page
@@ -19,13 +20,16 @@ from torch.distributions import AffineTransform, Distribution, ExpTransform, Tra
 from flowlib import (
     FFJORD,
     MADE,
+    AdditiveCoupling,
     AffineCoupling,
     Augment,
     Bijection,
+    Compose,
     Flow,
     Haar,
     Planar,
     RungeKutta,
+    Scale,
     StandardNormal,
     UniformBox,
     check,
@@ -40,11 +44,14 @@ pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("book")]
 STATIC = Path(__file__).parents[2] / "book" / "_static"
 # what the probe moves along, in the figures that have one
 PROBED = {"planar": "z", "coupling": "z", "field": "z", "change": "z", "mixture": "x"}
-FIGURES = [*PROBED, "haar", "lift", "made"]
-ELSEWHERE = ["glow-read", "glow-sample"]  # placed in the book too, and tested in a file of their own
+PROBED |= {"compose": "z", "temperature": "z"}
+# neither a probe nor a plane: sliders, a picture and numbers
+ALONE = ["latent", "dequantise", "cost", "film"]
+FIGURES = [*PROBED, "haar", "lift", "made", *ALONE]
+ELSEWHERE = ["glow-read", "glow-sample", "draw"]  # placed in the book too, and tested in files of their own
 # sliders that must leave the log-det alone, by their labels
-STILL = {"coupling": "c,", "mixture": "n,"}
-PLANES = ["planar", "coupling", "field"]
+STILL = {"coupling": "c,", "mixture": "n,", "compose": "w,"}
+PLANES = ["planar", "coupling", "field", "compose", "temperature"]
 PHONE = {"width": 390, "height": 844}
 PAGE = """<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>Figures</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -444,6 +451,165 @@ def test_lift_is_flowlibs(arithmetic: Page) -> None:
         assert found[3] <= math.log(found[2])
 
 
+def composed(k: int, a: float, b: float, c: float, w: float) -> Compose:
+    first = half_mask(2, 1)
+
+    def squeeze(z: Tensor, context: Tensor | None) -> Tensor:
+        return torch.cat([2 * torch.atanh(-c * torch.tanh(z) / 2), 0 * z], 1)
+
+    layers = [
+        planar_layer([a, 0.0], [2.5, 0.0], 0.0),
+        AdditiveCoupling(first, lambda z, context: b * (z**2 - 2)),
+        AffineCoupling(~first, squeeze),
+        AdditiveCoupling(~first, lambda z, context: w * torch.sin(1.5 * z)),
+    ]
+    return Compose(layers[:k])
+
+
+def test_composition_is_flowlibs(arithmetic: Page) -> None:
+    draw = torch.Generator().manual_seed(5)
+    numbers = (torch.rand(100, 4, generator=draw) * 2 - 1) * torch.tensor([1.5, 0.8, 1.0, 1.0])
+    parameters = [
+        {"k": 1 + i % 4, **dict(zip("abcw", row, strict=True))} for i, row in enumerate(numbers.tolist())
+    ]
+    z = 1.5 * torch.randn(100, 2, generator=draw)
+    layers = [composed(**values) for values in parameters]
+    compare_layers(arithmetic, "compose", parameters, layers, z)
+    paths = arithmetic.evaluate(
+        "([all, z]) => all.map((p, i) => flowFigures.math.compose(p).path(z[i]))", [parameters, z.tolist()]
+    )
+    for path, stack, point in zip(paths, layers, z[:, None], strict=True):
+        for u, log_det, layer in zip(path["points"], path["logDets"], stack, strict=False):
+            close("u before the step", u, point[0])
+            point, found = layer(point)
+            close("log-det of the step", [log_det], found)
+        close("u at the end", path["points"][-1], point[0])
+
+
+def cooled(T: float, a: float) -> Compose:
+    cooling = Scale(2)
+    torch.nn.init.constant_(cooling.log_scale, math.log(T))
+    return Compose([cooling, coupling_layer(a, 1.5, 1.2)])
+
+
+def test_temperature_is_flowlibs(arithmetic: Page) -> None:
+    draw = torch.Generator().manual_seed(6)
+    numbers = torch.rand(100, 2, generator=draw) * torch.tensor([1.4, 3.0]) + torch.tensor([0.1, -1.5])
+    parameters = [dict(zip("Ta", row, strict=True)) for row in numbers.tolist()]
+    z = torch.randn(100, 2, generator=draw)
+    compare_layers(arithmetic, "temperature", parameters, [cooled(**values) for values in parameters], z)
+
+
+def test_latent_sound_is_numpys(arithmetic: Page) -> None:
+    """x = S z + noise, its best latents by least squares, and the share that they leave unexplained."""
+    t = np.arange(4000) / 8000
+    S = np.sin(2 * np.pi * 220 * np.arange(1, 6) * t[:, None])
+    for seed, noise in enumerate([0.0, 0.05, 0.5]):
+        z = np.random.default_rng(seed).uniform(-1, 1, 5)
+        found = arithmetic.evaluate(
+            """setting => { const sound = flowFigures.math.latent(setting);
+                return {...sound, x: [...sound.x], white: [...sound.white]}; }""",
+            {"z": z.tolist(), "noise": noise},
+        )
+        white = np.array(found["white"])
+        assert abs(white.mean()) < 0.05
+        assert abs(white.std() - 1) < 0.05
+        x = S @ z + noise * white
+        best = np.linalg.lstsq(S, x, rcond=None)[0]
+        residual = np.linalg.norm(x - S @ best) / np.linalg.norm(x)
+        close("x", found["x"], torch.tensor(x))
+        close("best latents", found["best"], torch.tensor(best))
+        close("e(x)", [found["residual"]], torch.tensor([residual]))
+        close("loudness", [found["loudness"]], torch.tensor([np.sqrt((x**2).mean())]))
+
+
+@pytest.mark.parametrize("c", [0.0, 0.35, 0.5, 1.0])
+@pytest.mark.parametrize("sigma", [0.1, 0.4, 1.5])
+def test_dequantisation_is_numpys(arithmetic: Page, sigma: float, c: float) -> None:
+    ours = arithmetic.evaluate(
+        """setting => { const spec = flowFigures.math.dequantise(setting);
+            return {...spec, p: [-0.3, 1.2, 6].map(spec.p)}; }""",
+        {"sigma": sigma, "c": c},
+    )
+    shares = torch.tensor(ours["shares"])
+    levels = torch.arange(len(shares), dtype=torch.float64)
+    bumps = torch.distributions.Normal(levels + c, sigma)
+    nodes, weights = np.polynomial.legendre.leggauss(40)
+    parts = torch.arange(100)[:, None] / 100  # of a cell, for log p turns sharply between two bumps
+    u = (parts + torch.tensor((nodes + 1) / 200)).flatten()
+    w = torch.tensor(weights / 200).repeat(100)
+
+    def log_p(x: Tensor) -> Tensor:
+        return torch.logsumexp(bumps.log_prob(x[..., None]) + shares.log(), -1)
+
+    close("sum of the shares", [float(shares.sum())], torch.ones(1))
+    close("p", ours["p"], log_p(torch.tensor([-0.3, 1.2, 6.0])).exp())
+    close("mean log p(v)", [ours["raw"]], shares @ log_p(levels)[:, None])
+    close("bound", [ours["bound"]], (shares @ (log_p(levels[:, None] + u) @ w))[None])
+    edges = torch.arange(len(shares) + 1, dtype=torch.float64)[:, None]
+    P = bumps.cdf(edges).diff(dim=0) @ shares
+    close("mean log P(v)", [ours["exact"]], (shares @ P.log())[None])
+    close("ceiling", [ours["ceiling"]], (shares @ shares.log())[None])
+    assert ours["bound"] <= ours["exact"] <= ours["ceiling"]
+
+
+@pytest.mark.parametrize("d", [2, 3, 8, 16])
+def test_elimination_is_numpys(arithmetic: Page, d: int) -> None:
+    runs = arithmetic.evaluate("d => Array.from({length: d + 1}, (_, k) => flowFigures.math.cost({d, k}))", d)
+    start = np.array(runs[0]["matrix"])
+    left, count = start.copy(), 0
+    for k, run in enumerate(runs):
+        close(f"{k} columns cleared", run["matrix"], torch.tensor(left))
+        assert run["count"] == count
+        if k < d:  # lecture 5's elimination, with its count
+            pivot = k + int(np.abs(left[k:, k]).argmax())
+            left[[k, pivot]] = left[[pivot, k]]
+            factors = left[k + 1 :, k] / left[k, k]
+            products = factors[:, None] * left[k, k + 1 :]
+            left[k + 1 :, k + 1 :] -= products
+            left[k + 1 :, k] = 0
+            count += 1 + factors.size + products.size
+    close("log|det|", [runs[-1]["logDet"]], torch.tensor([np.linalg.slogdet(start)[1]]))
+    assert runs[-1]["count"] == runs[0]["dense"] == (d**3 - d) // 3 + d
+    assert runs[0]["triangular"] == d
+
+
+def test_film_follows_the_mean_of_the_straight_ways(arithmetic: Page) -> None:
+    """The velocity of lecture 1's first picture, its midpoint rule, and the way back."""
+    angle = torch.linspace(0, math.pi, 60)
+    moon = torch.stack([angle.cos(), angle.sin()], 1)
+    middle = torch.tensor([0.5, 0.25])
+    centres = 1.6 * torch.cat([moon - middle, middle - moon])
+
+    def velocity(x: Tensor, t: float) -> Tensor:
+        spread = (1 - t) ** 2 + (t * 0.12) ** 2
+        end = (-(torch.cdist(x, t * centres) ** 2) / (2 * spread)).softmax(1) @ centres
+        return end + (t * 0.12**2 - (1 - t)) / spread * (x - t * end)
+
+    x = torch.randn(20, 2, generator=torch.Generator().manual_seed(7))
+    ours = torch.tensor(arithmetic.evaluate("all => all.map(flowFigures.math.film.path)", x.tolist()))
+    assert ours.shape == (20, 51, 2)
+    for k in range(51):
+        close(f"at {k} of 50", ours[:, k].tolist(), x)
+        x = x + velocity(x + velocity(x, k / 50) / 100, (k + 0.5) / 50) / 50
+
+
+def test_the_film_plays_to_its_end_and_back(page: Page) -> None:
+    place = page.locator("[data-figure=film]")
+    slider, button = place.locator("input"), place.locator("button").first
+    slider.fill("0.9")
+    for end in ("1", "0"):
+        button.click()
+        button.and_(page.get_by_text("Pause")).wait_for()
+        page.wait_for_function("([input, end]) => input.value === end", arg=[slider.element_handle(), end])
+        button.and_(page.get_by_text("Play")).wait_for()
+    settle(page)
+    assert readout(page, "film")["mean distance from the noise"] == "0.000"
+    button.click()
+    slider.press("ArrowRight")  # a hand on the slider stops the film
+    button.and_(page.get_by_text("Play")).wait_for()
+
+
 # --- what is drawn and said ------------------------------------------------------------
 
 
@@ -472,6 +638,8 @@ def test_picture_is_flowlibs_density(page: Page, figure: str) -> None:
         "planar": [-2.0, 0.5, 2.0, 1.0, -0.5],
         "coupling": [-1.2, 2.5, 1.5],
         "field": [-0.8, 0.7, 1.1, -1.3],
+        "compose": [3, 0.9, -0.4, 0.7, 0.5],
+        "temperature": [0.8, -1.1],
     }[figure]
     for index, value in enumerate(values):
         set_slider(page, figure, index, value)
@@ -488,6 +656,8 @@ def test_picture_is_flowlibs_density(page: Page, figure: str) -> None:
         "planar": lambda: planar_layer(values[:2], values[2:4], values[4]),
         "coupling": lambda: coupling_layer(*values),
         "field": lambda: field_layer(*values),
+        "compose": lambda: composed(int(values[0]), *values[1:]),
+        "temperature": lambda: cooled(*values),
     }[figure]()
     centres = -4.5 + 9 * (torch.arange(side) + 0.5) / side
     x2, x1 = torch.meshgrid(centres.flip(0), centres, indexing="ij")
@@ -526,6 +696,8 @@ def push(page: Page, slider: Locator, how: str) -> None:
 def test_every_slider_moves_grid_density_and_log_det(page: Page, figure: str, how: str) -> None:
     log_det = {"change": "log |f ′(z)|", "mixture": "log g ′(x)"}.get(figure, "log |det|")
     for slider in page.locator(f"[data-figure={figure}] input").all():
+        page.locator(f"[data-figure={figure}] .flow-reset").click()
+        settle(page)
         number, seen = readout(page, figure)[log_det], pictures(page, figure)
         if slider.get_attribute("aria-label").startswith(STILL.get(figure, "none")):
             number = None  # a shift moves no volume and a search no curve: their log-det must stay
@@ -680,6 +852,56 @@ def test_every_slider_of_the_lift_moves_picture_and_gap(page: Page, how: str) ->
         assert after["gap"] != before["gap"]
         of_q = slider.get_attribute("aria-label").endswith("of q")
         assert (after["log p(x)"] == before["log p(x)"]) == of_q  # q is no part of the model
+
+
+@pytest.mark.parametrize("how", ["keyboard", "touch"])
+@pytest.mark.parametrize("figure", ALONE)
+def test_every_slider_moves_picture_and_numbers(page: Page, figure: str, how: str) -> None:
+    place = page.locator(f"[data-figure={figure}]")
+    before, seen = readout(page, figure), pictures(page, figure)
+    for slider in place.locator("input").all():
+        if how == "keyboard" and slider.evaluate("slider => slider.value === slider.min"):
+            slider.press("ArrowRight")
+            settle(page)
+        else:
+            push(page, slider, how)
+        assert pictures(page, figure) != seen, f"{slider.get_attribute('aria-label')} moves nothing"
+        assert readout(page, figure) != before
+        place.get_by_role("button", name="Reset").click()
+        settle(page)
+        assert (readout(page, figure), pictures(page, figure)) == (before, seen)
+    place.locator("input").first.press("ArrowRight")
+    status = place.locator(".flow-summary")
+    page.wait_for_function("text => text.textContent", arg=status.element_handle())
+
+
+def test_the_sound_is_asked_for_by_the_button(browser: Browser, address: str) -> None:
+    """No sound before the button is pressed, and then the samples of x, faded at the ends."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.add_init_script(
+        """window.started = []; window.contexts = 0;
+        window.AudioContext = class extends AudioContext { constructor() { super(); window.contexts += 1; } };
+        const start = AudioBufferSourceNode.prototype.start;
+        AudioBufferSourceNode.prototype.start = function () {
+            window.started.push([...this.buffer.getChannelData(0)]); start.call(this); };"""
+    )
+    page.goto(address)
+    page.evaluate("flowFigures.ready")
+    assert page.evaluate("window.contexts") == 0
+    button = page.locator("[data-figure=latent]").get_by_role("button", name="Play half a second")
+    for _ in range(2):
+        button.click()
+    assert page.evaluate("window.contexts") == 1
+    first, second = (torch.tensor(sound) for sound in page.evaluate("window.started"))
+    x = torch.tensor(page.evaluate("[...flowFigures.math.latent({z: [0.8, 0.5, 0, 0.3, 0], noise: 0}).x]"))
+    assert torch.equal(first, second)
+    middle = slice(200, 3800)
+    torch.testing.assert_close(
+        first[middle], 0.25 * x[middle] / max(1.0, float(x.abs().max())), atol=1e-6, rtol=1e-6
+    )
+    assert float(first[[0, -1]].abs().max()) < 0.01
+    context.close()
 
 
 @pytest.mark.parametrize("how", ["keyboard", "touch"])

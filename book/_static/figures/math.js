@@ -226,5 +226,5 @@
     return Math.abs(twice) / 2;
   }
 
-  flowFigures.math = { solvePlanar, planar, coupling, change, mixture, made, field, area };
+  flowFigures.math = { solvePlanar, pushed: withDensity, planar, coupling, change, mixture, made, field, area };
 })();
