@@ -6,17 +6,13 @@
 
 (() => {
   const folder = new URL("figures/", document.currentScript.src);
-  const parts = [
-    "math.js", "kit.js", "plane.js", "line.js", "planar.js", "coupling.js", "change.js",
-    "made.js", "mixture.js", "lift.js", "haar.js", "field.js",
-  ];
-  // files that one figure alone needs
-  const own = {
+  const shared = ["math.js", "kit.js", "plane.js", "line.js"];
+  // files of figures that are more than one of their own name
+  const parts = {
     "glow-read": ["network", "layers", "model", "pad", "read"].map((name) => `glow/${name}.js`),
     "glow-sample": ["network", "layers", "model", "sample"].map((name) => `glow/${name}.js`),
-    ...Object.fromEntries(
-      ["latent", "compose", "temperature", "dequantise", "cost", "film"].map((name) => [name, [`${name}.js`]]),
-    ),
+    choose: ["choose-data.js", "choose.js"],
+    tarflow: ["tarflow_weights.js", "tarflow.js"],
     draw: [
       ...["part", "random", "mlp", "realnvp", "planar", "adam", "training", "serve"].map((name) => `train/${name}.js`),
       ...["points", "paper", "pictures", "draw"].map((name) => `draw/${name}.js`),
@@ -36,8 +32,9 @@
   async function start() {
     const places = document.querySelectorAll("div.flow-figure[data-figure]");
     if (!places.length) return;
-    const wanted = new Set(Array.from(places, (place) => own[place.dataset.figure] ?? []).flat());
-    await Promise.all([...parts, ...wanted].map(load));
+    const own = Array.from(places, ({ dataset: { figure } }) => parts[figure] ?? [`${figure}.js`]).flat();
+    await Promise.all(shared.map(load));
+    await Promise.allSettled([...new Set(own)].map(load)); // a name that is wrong is told below
     const built = [];
     for (const place of places) {
       const build = flowFigures.build[place.dataset.figure];

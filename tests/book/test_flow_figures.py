@@ -87,7 +87,8 @@ def opened(browser: Browser, address: str) -> Iterator[Page]:
     settle(page)
     yield page
     context.close()
-    assert errors == ['No interactive figure is called "none".']
+    missing = "Failed to load resource: net::ERR_FILE_NOT_FOUND"  # none.js
+    assert errors == [missing, 'No interactive figure is called "none".']
 
 
 @pytest.fixture
