@@ -36,11 +36,11 @@
       title: "Draw a digit",
       formula: "<i>p</i>(<i>y</i> | <i>x</i>) ∝ <i>p</i>(<i>x</i> | <i>y</i>)",
       note:
-        "With mouse, pen or finger; or with the keyboard: arrow keys move between pixels, space darkens one by " +
-        "four levels, backspace whitens it. Draw large, as the data are. The columns stand on a uniform guess, and " +
-        "each is higher the fewer bits a trained Glow needs for your digit when told that label; Bayes’ rule turns " +
-        "them into a guess. The numbers above are without a label, of your digit and on average of 360 that the " +
-        "Glow never saw. All bits are upper bounds, averaged over eight fixed draws of dequantisation noise.",
+        "By mouse, pen or finger; or by arrow keys, which move between pixels, space, which darkens one by four " +
+        "levels, and backspace, which whitens it. Draw large, as the data are. A column stands on a uniform guess and " +
+        "is higher the fewer bits a trained Glow needs for your digit, told that label; Bayes’ rule makes them a " +
+        "guess. The bits in numbers are of digits without a label: of yours, and the mean of 360 that the Glow " +
+        "never saw. All bits are upper bounds, averaged over eight fixed draws of dequantisation noise.",
       draw,
     });
     const panel = (words, className) => {
