@@ -36,11 +36,11 @@
       title: "Draw a digit",
       formula: "<i>p</i>(<i>y</i> | <i>x</i>) ∝ <i>p</i>(<i>x</i> | <i>y</i>)",
       note:
-        "By mouse, pen or finger; or by arrow keys, which move between pixels, space, which darkens one by four " +
-        "levels, and backspace, which whitens it. Draw large, as the data are. A column stands on a uniform guess and " +
-        "is higher the fewer bits a trained Glow needs for your digit, told that label; Bayes’ rule makes them a " +
-        "guess. The bits in numbers are of digits without a label: of yours, and the mean of 360 that the Glow " +
-        "never saw. All bits are upper bounds, averaged over eight fixed draws of dequantisation noise.",
+        "Draw with mouse, pen or finger, and large, as the data are. By keyboard: arrow keys move between pixels, " +
+        "space darkens one by four levels, backspace whitens it. A column stands on a uniform guess and grows as the " +
+        "bits fall that a trained Glow needs for your digit, told that label; Bayes’ rule chooses among them. The bits " +
+        "in numbers are without a label: of your digit, and on average of 360 that the Glow never saw. All are upper " +
+        "bounds, averaged over eight fixed draws of dequantisation noise.",
       draw,
     });
     const panel = (words, className) => {
