@@ -57,7 +57,7 @@
       return [((clientX - left) / width) * SIDE * FINE, ((clientY - top) / height) * SIDE * FINE];
     };
     canvas.addEventListener("pointerdown", (event) => {
-      if (event.button) return;
+      if (event.button || !event.isPrimary) return;
       canvas.setPointerCapture(event.pointerId);
       last = where(event);
       mark(last, last);

@@ -36,11 +36,11 @@
       title: "Draw a digit",
       formula: "<i>p</i>(<i>y</i> | <i>x</i>) ∝ <i>p</i>(<i>x</i> | <i>y</i>)",
       note:
-        "With mouse, pen or finger; or with the keyboard: arrow keys move between pixels, space darkens one by " +
-        "four levels, backspace whitens it. Draw large, as the data are. The columns stand on a uniform guess, and " +
-        "each is higher the fewer bits a trained Glow needs for your digit when told that label; Bayes’ rule turns " +
-        "them into a guess. The numbers above are without a label, of your digit and on average of 360 that the " +
-        "Glow never saw. All bits are upper bounds, averaged over eight fixed draws of dequantisation noise.",
+        "Draw with mouse, pen or finger, and large, as the data are. By keyboard: arrow keys move between pixels, " +
+        "space darkens one by four levels, backspace whitens it. A column stands on a uniform guess and grows as the " +
+        "bits fall that a trained Glow needs for your digit, told that label; Bayes’ rule chooses among them. The bits " +
+        "in numbers are without a label: of your digit, and on average of 360 that the Glow never saw. All are upper " +
+        "bounds, averaged over eight fixed draws of dequantisation noise.",
       draw,
     });
     const panel = (words, className) => {
