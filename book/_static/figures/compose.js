@@ -52,9 +52,9 @@ flowFigures.build.compose = (place) => {
     title: "Layers, one after the other",
     formula: "<i>u<sup>k</sup></i> = <i>f<sub>k</sub></i>(<i>u</i><sup><i>k</i>−1</sup>)",
     note:
-      "Move <i>k</i>, the number of layers, from 0 to 4: noise becomes a shape step by step, and <i>k</i> back to 0 is the " +
-      "film in reverse. The dashed line is the probe’s way <i>u</i><sup>0</sup>, <i>u</i><sup>1</sup>, … Each layer adds its own " +
-      "log-det to the sum; the bend and the wave only shift, and add 0.",
+      "Move <i>k</i>, the number of layers, from 0 to 4: noise becomes a shape step by step, and <i>k</i> back to 0 " +
+      "is the film in reverse. The dashed line is the probe’s way <i>u</i><sup>0</sup>, <i>u</i><sup>1</sup>, … " +
+      "Each layer adds its own log-det to the sum; the bend and the wave only shift, and add 0.",
     start: [0.8, 0.9],
     sliders: {
       k: { ...slider("k", "k, the number of layers", 0, 4, 4), step: 1, digits: 0 },

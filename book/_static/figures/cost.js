@@ -32,9 +32,9 @@ flowFigures.build.cost = (place) => {
     title: "What a determinant costs",
     formula: "<i>N</i>(<i>d</i>) = (<i>d</i><sup>3</sup> − <i>d</i>)/3 + <i>d</i> &nbsp; or &nbsp; <i>d</i>",
     note:
-      "Move <i>k</i>: each step clears one column below the diagonal and has to change the whole block to its right, drawn in " +
-      "orange; the marked entries of the diagonal are done. A Jacobian that is triangular from the start has nothing to clear: its " +
-      "<i>d</i> logarithms are all. Then move <i>d</i>, and compare.",
+      "Move <i>k</i>: each step clears one column below the diagonal and has to change the whole block to its " +
+      "right, drawn in orange; the marked entries of the diagonal are done. A Jacobian that is triangular from the " +
+      "start has nothing to clear: its <i>d</i> logarithms are all. Then move <i>d</i>, and compare.",
     draw,
   });
   const make = (name, label) => {
@@ -79,11 +79,13 @@ flowFigures.build.cost = (place) => {
     const [left, right, top, bottom] = [52, pen.width - 12, 16, pen.height - 28];
     const across = line.scale([0, Math.log(4096)], [left, right]);
     const up = line.scale([0, Math.log(1e11)], [bottom, top]);
-    const curve = (count) => line.points(Math.log(2), Math.log(4096), 60).map((x) => [across(x), up(Math.log(count(Math.exp(x))))]);
+    const sizes = line.points(Math.log(2), Math.log(4096), 60);
+    const curve = (count) => sizes.map((x) => [across(x), up(Math.log(count(Math.exp(x))))]);
     pen.line([[left, top], [left, bottom], [right, bottom]], colours.faint);
     for (const [tick, name] of [[1e3, "10³"], [1e6, "10⁶"], [1e9, "10⁹"]])
       pen.text(name, left - 6, up(Math.log(tick)), colours.ink, "right");
-    for (const tick of [2, 16, 128, 3072]) pen.text(String(tick), across(Math.log(tick)), bottom + 14, colours.ink, "center");
+    for (const tick of [2, 16, 128, 3072])
+      pen.text(String(tick), across(Math.log(tick)), bottom + 14, colours.ink, "center");
     pen.line(curve((n) => (n ** 3 - n) / 3 + n), colours.second, 2.5);
     pen.line(curve((n) => n), colours.first, 2.5);
     const bar = (count, colour) => {

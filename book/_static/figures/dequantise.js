@@ -40,9 +40,10 @@ flowFigures.build.dequantise = (place) => {
     title: "A density for integers",
     formula: "<i>P</i>(<i>v</i>) = ∫<sub>0</sub><sup>1</sup> <i>p</i>(<i>v</i> + <i>u</i>) d<i>u</i>",
     note:
-      "The staircase is the data, five grey levels; the curve is the model. Put its bumps on the integers, <i>c</i> = 0, and make " +
-      "them narrow: log <i>p</i> at the integers grows without end, though the cells are described worse and worse. With noise in " +
-      "[0, 1) no density passes the ceiling −<i>H</i>. The filled areas are the cells’ masses <i>P</i>(<i>v</i>).",
+      "The staircase is the data, five grey levels; the curve is the model. Put its bumps on the integers, " +
+      "<i>c</i> = 0, and make them narrow: log <i>p</i> at the integers grows, and would without end, though the cells are " +
+      "described worse and worse. With noise in [0, 1) no density passes the ceiling −<i>H</i>. The filled areas are " +
+      "the cells’ masses <i>P</i>(<i>v</i>).",
     draw,
   });
   const holder = kit.element("div", { className: "flow-line flow-wave" });
@@ -73,7 +74,9 @@ flowFigures.build.dequantise = (place) => {
       const stairs = spec.shares.flatMap((share, v) => [[across(v), up(share)], [across(v + 1), up(share)]]);
       pen.line([[across(0), bottom], ...stairs, [across(5), bottom]], colours.ink, 2);
       pen.line(xs.map((x) => [across(x), up(spec.p(x))]), colours.first, 2.5);
-      spec.shares.forEach((_, v) => pen.line([[across(v), bottom], [across(v), up(spec.p(v))]], colours.second, 2.5, [4, 3]));
+      spec.shares.forEach((_, v) => {
+        pen.line([[across(v), bottom], [across(v), up(spec.p(v))]], colours.second, 2.5, [4, 3]);
+      });
     });
     spec.shares.forEach((_, v) => pen.text(String(v), across(v), bottom + 14, colours.ink, "center"));
     pen.text("v", right, bottom + 14, colours.ink, "right");

@@ -5,7 +5,8 @@
    rule in 50 steps; the velocity has a closed form, since the data are a mixture of Gaussians. */
 flowFigures.math.film = (() => {
   const [WIDTH, STEPS] = [0.12, 50];
-  const moon = Array.from({ length: 60 }, (_, i) => (Math.PI * i) / 59).map((t) => [Math.cos(t) - 0.5, Math.sin(t) - 0.25]);
+  const angles = Array.from({ length: 60 }, (_, i) => (Math.PI * i) / 59);
+  const moon = angles.map((t) => [Math.cos(t) - 0.5, Math.sin(t) - 0.25]);
   const centres = [...moon, ...moon.map(([x, y]) => [-x, -y])].map((point) => point.map((value) => 1.6 * value));
 
   function velocity([x, y], t) {
@@ -51,8 +52,8 @@ flowFigures.build.film = (place) => {
     title: "Noise becomes data",
     formula: "<i>z</i> ⟷ <i>x</i>",
     note:
-      "Move the time <i>t</i>, or press Play: each point keeps its tint and its way, and no two meet. Play once more at " +
-      "<i>t</i> = 1, and the film runs back to the same noise.",
+      "Move the time <i>t</i>, or press Play: each point keeps its tint and its way, and no two meet. Play once more " +
+      "at <i>t</i> = 1, and the film runs back to the same noise.",
     draw,
   });
   const holder = kit.element("div", { className: "flow-plane flow-screen" });
@@ -100,14 +101,17 @@ flowFigures.build.film = (place) => {
     const pen = line.penOf(canvas);
     const across = line.scale([-VIEW, VIEW], [0, pen.width]);
     const up = line.scale([-VIEW, VIEW], [pen.height, 0]);
-    const dot = ([x, y], radius) => Array.from({ length: 9 }, (_, i) => [across(x) + radius * Math.cos(0.7 * i), up(y) + radius * Math.sin(0.7 * i)]);
+    const ring = Array.from({ length: 9 }, (_, i) => [2.6 * Math.cos(0.7 * i), 2.6 * Math.sin(0.7 * i)]);
+    const dot = ([x, y]) => ring.map(([dx, dy]) => [across(x) + dx, up(y) + dy]);
     paths.forEach((path, i) => {
       const tint = tints[2 * (start[i][1] > 0) + (start[i][0] > 0)];
       const tail = path.slice(Math.max(0, at - 6), at + 1).map(([x, y]) => [across(x), up(y)]);
       pen.line(tail, colours.faint, 1);
-      pen.fill(dot(path[at], 2.6), tint, 0.9);
+      pen.fill(dot(path[at]), tint, 0.9);
     });
-    const way = paths.reduce((sum, path) => sum + Math.hypot(path[at][0] - path[0][0], path[at][1] - path[0][1]), 0) / POINTS;
-    kit.tell(parts, [["mean distance from the noise", kit.number(way, 3)]], `t = ${kit.number(at / STEPS)}: ${kit.number(way, 3)} from the start on average.`);
+    const ways = paths.map((path) => Math.hypot(path[at][0] - path[0][0], path[at][1] - path[0][1]));
+    const mean = kit.number(ways.reduce((sum, way) => sum + way) / POINTS, 3);
+    const said = `t = ${kit.number(at / STEPS)}: ${mean} from the noise on average.`;
+    kit.tell(parts, [["mean distance from the noise", mean]], said);
   }
 };

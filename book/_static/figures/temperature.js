@@ -31,9 +31,9 @@ flowFigures.build.temperature = (place) => {
     title: "Temperature",
     formula: "<i>x</i> = <i>f</i>(<i>T</i> <i>z</i>), &nbsp; <i>z</i> ∼ <i>N</i>(0, <i>I</i>)",
     note:
-      "Cool the draws by <i>T</i>: they gather at <i>f</i>(0). The <i>rest</i> is log <i>p<sub>T</sub></i>(<i>x</i>) − " +
-      "<i>T</i><sup>−2</sup> log <i>p</i>(<i>x</i>), and <i>D</i> the log-det of <i>f</i><sup>−1</sup>. Drag the round probe: " +
-      "at <i>a</i> = 0 the coupling only shifts, <i>D</i> is 0 and the rest is the same everywhere; otherwise it is not.",
+      "Cool the draws by <i>T</i>: they gather at <i>f</i>(0). The <i>rest</i> is log <i>p<sub>T</sub></i>(<i>x</i>) " +
+      "− <i>T</i><sup>−2</sup> log <i>p</i>(<i>x</i>), and <i>D</i> the log-det of <i>f</i><sup>−1</sup>. Drag the round " +
+      "probe: at <i>a</i> = 0 the coupling only shifts, <i>D</i> is 0 and the rest is the same everywhere; otherwise it is not.",
     start: [1.1, 0.6],
     sliders: {
       T: { name: "<i>T</i>", label: "T, the temperature", min: 0.1, max: 1.5, step: 0.05, value: 0.7, digits: 2 },

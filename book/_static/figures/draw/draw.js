@@ -10,7 +10,8 @@ flowFigures.build.draw = (place) => {
 
   const parts = kit.frame(place, {
     title: "Draw a density",
-    formula: "<i>R̂</i>(<i>θ</i>) = −<sup>1</sup>⁄<sub><i>n</i></sub> ∑ log <i>p<sub>θ</sub></i>(<i>x<sub>i</sub></i>)",
+    formula:
+      "<i>R̂</i>(<i>θ</i>) = −<sup>1</sup>⁄<sub><i>n</i></sub> ∑ log <i>p<sub>θ</sub></i>(<i>x<sub>i</sub></i>)",
     note:
       "Draw into the left square with the mouse or a finger: your points take the place of the example, and the " +
       "shade is the density that the flow has learned. Keys: arrows move a pen, Space leaves a dab, Enter sets the " +

@@ -32,7 +32,8 @@ flowFigures.part(function planar(train) {
       const square = Math.max(w1 * w1 + w2 * w2, TINY);
       const along = (m - a) / square;
       const slope = a > 40 ? 1 : (KEPT * Math.exp(a)) / (1 + KEPT * Math.expm1(a)); // dm/da
-      return { w1, w2, u1, u2, b: theta[4 * layers + k], m, square, along, slope, h1: u1 + along * w1, h2: u2 + along * w2 };
+      const [h1, h2] = [u1 + along * w1, u2 + along * w2]; // û
+      return { w1, w2, u1, u2, b: theta[4 * layers + k], m, square, along, slope, h1, h2 };
     }
     const stack = (theta) => Array.from({ length: layers }, (_, k) => effective(theta, k));
 
