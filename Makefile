@@ -70,6 +70,7 @@ benchmarks: $(OTHERS)/ready
 	$(OTHERS)/bin/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.ablation
 	$(BIN)/python -m benchmarks.lab
+	$(BIN)/python -m benchmarks.glow_in_the_book
 	for n in 10 11 12 13 14; do $(BIN)/python -m benchmarks.lecture_$$n || exit 1; done
 
 serve: book
