@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from nbformat import NotebookNode
+if TYPE_CHECKING:  # so that tools.repo runs on a bare Python
+    from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -39,9 +41,13 @@ device = "cuda" if torch.cuda.is_available() else "cpu\""""
 
 
 def repository(root: Path = ROOT) -> str:
-    """Return the repository's address, which pyproject.toml alone decides."""
-    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return project["urls"]["Repository"]
+    """Return the repository's address as the files say it, which pyproject.toml alone decides."""
+    return _project(root)["urls"]["Repository"]
+
+
+def release(root: Path = ROOT) -> str:
+    """Return the tag of the release that these files belong to."""
+    return f"v{_project(root)['version']}"
 
 
 def source(root: Path = ROOT) -> str:
@@ -58,3 +64,7 @@ def write(cell: NotebookNode) -> None:
     """Give a set-up cell today's text, and fold it in the book, on Colab and in JupyterLab."""
     cell.source = source()
     cell.metadata.update(tags=["hide-input"], cellView="form", jupyter={"source_hidden": True})
+
+
+def _project(root: Path) -> dict[str, Any]:
+    return tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
