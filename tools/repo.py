@@ -77,13 +77,13 @@ def pages(address: str) -> str | None:
 
 def occurrences(root: Path = ROOT) -> list[Path]:
     """Return the files that hold the current address."""
-    whole = _pattern(repository(root))
+    whole = address_pattern(repository(root))
     return [path for path in files(root) if whole.search(path.read_text(encoding="utf-8"))]
 
 
 def set_repository(address: str, root: Path = ROOT) -> list[Path]:
     """Replace the current address by a new one; return the files that changed."""
-    new, whole = checked(address), _pattern(repository(root))
+    new, whole = checked(address), address_pattern(repository(root))
     changed = []
     for path in occurrences(root):
         text = path.read_text(encoding="utf-8")
@@ -119,7 +119,7 @@ def _as_https(address: str) -> str:
     return f"https://{parts.hostname}{parts.path}"
 
 
-def _pattern(address: str) -> re.Pattern[str]:
+def address_pattern(address: str) -> re.Pattern[str]:
     """The address, not as the beginning of a longer name; what follows it in a link stays."""
     return re.compile(re.escape(address) + r"(?![\w-])")
 
