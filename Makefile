@@ -7,7 +7,9 @@
 # make benchmarks  measures speed and quality beside other libraries, what training costs, and the lectures' trainings over
 #                  several seeds: about two hours
 # make serve   builds the book and serves it at http://localhost:8000
-# make repo URL=https://github.com/ACCOUNT/NAME   sets the repository's address everywhere
+# make archive [TAG=v0.1.0]   zips the book for a release, with its checksum
+# make repo [URL=https://github.com/ACCOUNT/NAME]   sets the repository's address everywhere; without one, the address
+#                  that git's origin names
 # make assignments [N=2]   writes the students' editions to _build/assignments and tries both editions
 # make clean   removes what was built, the environment included
 
@@ -21,7 +23,7 @@ export MKL_NUM_THREADS := 1
 export TQDM_DISABLE := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: book test quick notebooks mutants lint benchmarks serve repo assignments clean
+.PHONY: book test quick notebooks mutants lint benchmarks serve archive repo assignments clean
 .DEFAULT_GOAL := book
 
 $(READY): requirements.lock pyproject.toml
@@ -75,6 +77,9 @@ benchmarks: $(OTHERS)/ready
 
 serve: book
 	$(BIN)/python -m http.server --directory _build/html 8000
+
+archive: book
+	$(BIN)/python -m tools.archive $(TAG)
 
 repo: $(READY)
 	$(BIN)/python -m tools.repo $(URL)

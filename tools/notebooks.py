@@ -1,5 +1,8 @@
 """Re-execute notebooks and save their outputs: ``python -m tools.notebooks [06 07 labs …]``.
 
+``python -m tools.notebooks --set-up`` writes today's set-up cell into all of them, assignments included,
+and leaves the rest as it is, outputs too: after a change of version, of address or of that cell.
+
 A notebook is saved only if every cell ran, none failed, and none wrote to stderr; otherwise the
 file stays as it was. What is saved holds nothing that changes from run to run, so a second run
 gives the same bytes.
@@ -80,6 +83,15 @@ def refresh_setup_cell(notebook: NotebookNode) -> None:
     setup_cell.write(cells[1])
 
 
+def write_set_up(path: Path) -> bool:
+    """Give one notebook today's set-up cell and change nothing else; return whether its bytes changed."""
+    notebook = nbformat.read(path, as_version=4)
+    for cell in filter(setup_cell.is_setup, notebook.cells):
+        cell.source = setup_cell.source()
+        cell.id = _name(cell, {other.id for other in notebook.cells if other is not cell})
+    return _save(notebook, path)
+
+
 def execute(notebook: NotebookNode, folder: Path) -> None:
     """Run every code cell in a new kernel whose working directory is ``folder``."""
     client = Client(
@@ -148,6 +160,10 @@ def refresh(path: Path) -> bool:
     execute(notebook, path.parent)
     inspect(notebook)
     clean(notebook)
+    return _save(notebook, path)
+
+
+def _save(notebook: NotebookNode, path: Path) -> bool:
     nbformat.validate(notebook)
     new = (nbformat.writes(notebook).rstrip("\n") + "\n").encode()
     if new == path.read_bytes():
@@ -177,6 +193,11 @@ def find(names: list[str], folder: Path = LECTURES) -> list[Path]:
 
 def main(names: list[str], folder: Path = LECTURES) -> int:
     """Refresh the named notebooks, two at a time; return the exit status."""
+    if names == ["--set-up"]:
+        for path in sorted(folder.rglob("*.ipynb")):
+            if write_set_up(path):
+                print(f"nbs/{path.relative_to(folder).as_posix()}: set-up cell written")
+        return 0
     try:
         paths = find(names, folder)
     except Refused as refused:

@@ -31,13 +31,14 @@ QUIET = [
 ]
 
 
-def build_small_book(source: Path, out: Path, *extensions: str) -> str:
+def build_small_book(source: Path, out: Path, *extensions: str, **more: Any) -> str:
     """Build a folder of pages with some of the book's own extensions; return the warnings."""
     settings = {
         "extensions": ["myst_nb", "sphinx.ext.mathjax", "plain_forms", *extensions],
         "myst_enable_extensions": ["dollarmath", "colon_fence"],
         "nb_execution_mode": "off",
         "html_theme": "basic",
+        **more,
     }
     warnings = StringIO()
     with docutils_namespace():

@@ -16,6 +16,8 @@ import yaml
 
 import flowlib
 from tests.book.conftest import ROOT
+from tools.repo import home
+from tools.setup_cell import repository
 
 pytestmark = pytest.mark.xdist_group("book")
 
@@ -98,9 +100,9 @@ def test_every_image_says_what_it_shows(pages: list[Path], soup) -> None:
 
 
 def test_every_notebook_opens_on_colab(lectures: list[Path], labs: list[Path], soup) -> None:
-    repository = config()["repository"]
-    place = repository["url"].removeprefix("https://github.com/")
-    start = f"https://colab.research.google.com/github/{place}/blob/{repository['branch']}"
+    place = home().removeprefix("https://github.com/")
+    branch = config()["repository"]["branch"] if home() == repository() else "colab"
+    start = f"https://colab.research.google.com/github/{place}/blob/{branch}"
     for notebook in [*lectures, *labs]:
         page = notebook.relative_to(ROOT)
         links = [link["href"] for link in soup(page.with_suffix(".html")).find_all("a", href=True)]

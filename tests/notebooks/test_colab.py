@@ -10,6 +10,7 @@ import ast
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from packaging.requirements import Requirement
 
 from tests.notebooks.dependencies import with_dependencies
 from tools.notebooks import KERNEL_ENVIRONMENT, LECTURES
-from tools.setup_cell import ROOT, repository, source
+from tools.setup_cell import ROOT, release, repository, source
 
 PREINSTALLED = ("pip", "torch", "numpy", "matplotlib", "scikit-learn", "ipykernel")
 
@@ -75,7 +76,10 @@ def colab_python() -> Path:
 
 @pytest.fixture
 def local_repository(tmp_path) -> Path:
-    """A bare repository of the tree as it lies here; .gitignore decides what is left out."""
+    """A bare repository whose release is the tree as it lies here, and whose main has no flowlib any more.
+
+    .gitignore decides what is left out.
+    """
     tree, bare = tmp_path / "tree", tmp_path / "repository.git"
     left = shutil.ignore_patterns(".git", ".venv", "_build", "__pycache__", ".*_cache")
     shutil.copytree(ROOT, tree, ignore=left)
@@ -84,6 +88,9 @@ def local_repository(tmp_path) -> Path:
     run("git", "init", "--quiet", "--initial-branch=main", tree, env=alone)
     run("git", "-C", tree, "add", "--all", env=alone)
     run("git", "-C", tree, *author, "commit", "--quiet", "--message=rehearsal", env=alone)
+    run("git", "-C", tree, "tag", release(), env=alone)
+    run("git", "-C", tree, "rm", "-r", "--quiet", "flowlib", env=alone)
+    run("git", "-C", tree, *author, "commit", "--quiet", "--message=later", env=alone)
     run("git", "clone", "--quiet", "--bare", tree, bare, env=alone)
     return bare
 
@@ -144,9 +151,20 @@ def test_a_lecture_runs_on_colab(colab_python, colab_kernel, local_repository, t
     )
     client.execute(env=kernel_environment(colab_python, local_repository))
 
+    (said,) = notebook.cells[1].outputs
+    assert said.text == f"flowlib is installed as it stands in {release()}.\n"
     site_packages = colab_python.parent.parent / "lib"
     for file in json.loads(notebook.cells[-1].outputs[0].text):
         assert Path(file).is_relative_to(site_packages), f"{file} is not the environment's"
     installed = packages(colab_python) - before
     assert [name.split()[0] for name in installed] == ["flowlib"], "the set-up cell changed other packages"
     assert before <= packages(colab_python)
+
+
+def test_an_address_that_does_not_answer_ends_in_a_sentence(colab_python, tmp_path):
+    run(colab_python, "-m", "pip", "uninstall", "--quiet", "--yes", "flowlib")
+    command = [colab_python, "-c", source()]
+    nowhere = kernel_environment(colab_python, tmp_path / "nothing.git")
+    done = subprocess.run(command, env=nowhere, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert re.fullmatch("RuntimeError: .* run this again\\.", done.stderr.splitlines()[-1])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
+import sys
 
 import nbformat
 import pytest
@@ -97,6 +100,127 @@ def test_what_is_no_https_address_is_refused(copy, capsys, address):
     assert (copy / "pyproject.toml").read_bytes() == before
 
 
-def test_no_address_is_refused(capsys):
-    assert repo.main([]) == 2
+def test_two_addresses_are_refused(capsys):
+    assert repo.main([NEW, NEW]) == 2
     assert "make repo URL=" in capsys.readouterr().err
+
+
+@pytest.fixture
+def no_workflow(monkeypatch):
+    """As on a reader's machine, wherever this runs."""
+    monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
+    monkeypatch.delenv("GITHUB_SERVER_URL", raising=False)
+
+
+def origin(folder, address):
+    """Make the folder a repository with this origin."""
+    for command in (["init", "--quiet"], ["remote", "add", "origin", address]):
+        subprocess.run(["git", "-C", folder, *command], check=True)
+
+
+@pytest.mark.usefixtures("no_workflow")
+@pytest.mark.parametrize(
+    "address",
+    [
+        NEW,
+        f"{NEW}.git",
+        "git@gitlab.example.org:group/flows.course.git",
+        "gitlab.example.org:group/flows.course",
+        "ssh://git@gitlab.example.org:2222/group/flows.course.git",
+        f"https://me:secret@{NEW.removeprefix('https://')}.git",
+    ],
+)
+def test_the_address_comes_from_origin(copy, address, capsys):
+    origin(copy, address)
+    assert repo.home(copy) == NEW
+    assert repo.main([], copy) == 0
+    assert repository(copy) == NEW
+    assert "secret" not in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("no_workflow")
+@pytest.mark.parametrize("address", [None, "/srv/git/flows.git", "../flows", "http://localhost/me/flows"])
+def test_without_an_address_on_the_web_the_files_own_holds(copy, address):
+    if address:
+        origin(copy, address)
+    assert repo.home(copy) == repository(copy)
+
+
+@pytest.mark.usefixtures("no_workflow")
+def test_a_repository_around_the_course_is_another(tmp_path):
+    origin(tmp_path, NEW)
+    inner = tmp_path / "course"
+    inner.mkdir()
+    shutil.copy(ROOT / "pyproject.toml", inner)
+    assert repo.home(inner) == repository()
+
+
+def test_in_a_workflow_its_repository_counts(copy, monkeypatch):
+    origin(copy, NEW)
+    monkeypatch.setenv("GITHUB_REPOSITORY", "ada/flows")
+    monkeypatch.setenv("GITHUB_SERVER_URL", "https://github.example.org")
+    assert repo.home(copy) == "https://github.example.org/ada/flows"
+
+
+@pytest.mark.parametrize(
+    ("address", "served"),
+    [
+        ("https://github.com/Ada/flows", "https://ada.github.io/flows/"),
+        ("https://github.com/ada/ada.github.io", "https://ada.github.io/"),
+        ("https://gitlab.com/group/sub/flows", "https://group.gitlab.io/sub/flows/"),
+        ("https://git.example.org/ada/flows", None),
+        ("https://github.com/YOUR_ACCOUNT/flows", None),
+    ],
+)
+def test_where_a_repository_has_its_pages(address, served):
+    assert repo.pages(address) == served
+
+
+def git(folder, *command):
+    author = ["-c", "user.name=ada", "-c", "user.email=ada@example.org"]
+    done = subprocess.run(["git", "-C", folder, *author, *command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def run_the_workflow(github, tree, address, bare_python, monkeypatch):
+    """The step of pages.yml that writes the branch colab, in a checkout of a repository on this disk."""
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "pages.yml").read_text("utf-8"))
+    (step,) = (step["run"] for step in workflow["jobs"]["notebooks"]["steps"] if "run" in step)
+    monkeypatch.setenv("GITHUB_SERVER_URL", "https://github.com")
+    monkeypatch.setenv("GITHUB_REPOSITORY", address.removeprefix("https://github.com/"))
+    monkeypatch.setenv("GITHUB_SHA", "0123456")
+    monkeypatch.setenv("PATH", f"{bare_python}{os.pathsep}{os.environ['PATH']}")
+    git(github, "clone", "--quiet", "--branch=main", github, tree)
+    done = subprocess.run(["bash", "-e", "-c", step], cwd=tree, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture
+def bare_python(tmp_path_factory):
+    """A folder with a python that has the standard library alone, as GitHub's machines do."""
+    folder = tmp_path_factory.mktemp("bin")
+    (folder / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')
+    (folder / "python").chmod(0o755)
+    return folder
+
+
+def test_a_fork_gets_a_branch_for_colab(copy, tmp_path_factory, bare_python, monkeypatch):
+    place = tmp_path_factory.mktemp("fork")
+    github, fork = place / "flows.git", "https://github.com/ada/flows"
+    subprocess.run(["git", "init", "--quiet", "--bare", github], check=True)
+    origin(copy, github)
+    git(copy, "add", "--all")
+    git(copy, "commit", "--quiet", "--message=fork")
+    git(copy, "push", "--quiet", "origin", "HEAD:main")
+
+    run_the_workflow(github, place / "own", repository(copy), bare_python, monkeypatch)
+    assert git(github, "branch").split() == ["main"], "where the notebooks' address is right, main serves"
+    for push in ("first", "second"):
+        run_the_workflow(github, place / push, fork, bare_python, monkeypatch)
+        served = git(github, "ls-tree", "-r", "--name-only", "colab").split()
+        opened = [*(ROOT / "nbs").glob("*.ipynb"), *(ROOT / "nbs" / "labs").glob("*.ipynb")]
+        assert served == sorted(str(path.relative_to(ROOT)) for path in opened), "solutions stay out"
+        for name in served:
+            notebook = nbformat.reads(git(github, "show", f"colab:{name}"), as_version=4)
+            assert f'REPO = "{fork}"' in notebook.cells[1].source

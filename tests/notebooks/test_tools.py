@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 
@@ -58,6 +59,28 @@ def test_a_second_run_gives_the_same_bytes(tmp_path):
     assert len({cell["id"] for cell in saved["cells"]}) == len(saved["cells"])
     kinds = [out.get("text") or sorted(out["data"]) for out in cell["outputs"]]
     assert kinds == [["before\n"], ["image/png", "text/plain"], ["after all\n"], ["text/plain"]]
+
+
+def test_the_set_up_cell_alone_can_be_written(tmp_path, capsys):
+    """After a change of version or address nothing has to run again."""
+    (tmp_path / "assignments").mkdir()
+    path, other = (
+        write(tmp_path, new_code_cell("1 / 0")),
+        write(tmp_path / "assignments", name="1_small.ipynb"),
+    )
+    old = nbformat.read(path, as_version=4)
+    assert notebooks.main(["--set-up"], tmp_path) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said == [
+        f"nbs/{name}: set-up cell written" for name in ("06_small.ipynb", "assignments/1_small.ipynb")
+    ]
+    new = nbformat.read(path, as_version=4)
+    assert new.cells[1].source == nbformat.read(other, as_version=4).cells[1].source == SETUP
+    assert new.cells[1].id != old.cells[1].id
+    old.cells[1].source, old.cells[1].id = new.cells[1].source, new.cells[1].id
+    assert new == old
+    assert notebooks.main(["--set-up"], tmp_path) == 0
+    assert not capsys.readouterr().out
 
 
 def test_ids_survive_conversion_and_moving(tmp_path):
@@ -127,17 +150,53 @@ def test_the_command_names_what_it_refused(tmp_path, capsys):
     assert "The file was left as it was." in captured.err
 
 
-def test_the_set_up_cell_installs_only_where_flowlib_is_missing(monkeypatch):
+def install(monkeypatch, has_flowlib, there, address="https://host/a/b"):
+    """Run the cell's installing part where pip reaches these tags alone; return what pip was asked for."""
     monkeypatch.undo()
     source = setup_cell.source()
     assert f'REPO = "{setup_cell.repository()}"' in source
-    install = next(node for node in ast.parse(source).body if isinstance(node, ast.If))
-    runs = []
-    monkeypatch.setattr(subprocess, "run", lambda command, check: runs.append(command))
-    names = {"importlib": importlib, "subprocess": subprocess, "sys": sys, "REPO": "https://host/a/b"}
-    for spec, expected in ((object(), 0), (None, 1)):
-        monkeypatch.setattr(importlib.util, "find_spec", lambda name, spec=spec: spec)
-        exec(compile(ast.Module([install], []), "set-up", "exec"), dict(names))
-        assert len(runs) == expected
-    assert "--no-deps" in runs[0]
-    assert runs[0][-1] == "git+https://host/a/b"
+    part = next(node for node in ast.parse(source).body if isinstance(node, ast.If))
+    asked = []
+
+    def run(command, **options):
+        assert "--no-deps" in command, "Colab's torch and numpy stay"
+        assert options["start_new_session"], "without a terminal git cannot ask for a password"
+        asked.append(command[-1])
+        reached = command[-1].rpartition("@")[2] in there
+        return subprocess.CompletedProcess(command, 0 if reached else 1, stderr=b"pip's own words")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if has_flowlib else None)
+    names = {"importlib": importlib, "subprocess": subprocess, "sys": sys, "REPO": address}
+    exec(compile(ast.Module([part], []), "set-up", "exec"), names)
+    return asked
+
+
+def test_the_set_up_cell_installs_only_where_flowlib_is_missing(monkeypatch, capsys):
+    assert install(monkeypatch, True, []) == []
+    assert not capsys.readouterr().out
+
+
+def test_the_set_up_cell_takes_its_release_and_else_the_newest_state(monkeypatch, capsys):
+    tag = setup_cell.release()
+    release, newest = f"git+https://host/a/b@{tag}", "git+https://host/a/b@main"
+    assert install(monkeypatch, False, [tag, "main"]) == [release]
+    assert capsys.readouterr().out == f"flowlib is installed as it stands in {tag}.\n"
+    assert install(monkeypatch, False, ["main"]) == [release, newest]
+    assert capsys.readouterr().out == "flowlib is installed as it stands in main.\n"
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("https://host/a/b", "See that https://host/a/b is public and online, and run this again."),
+        (
+            "https://github.com/YOUR_ACCOUNT/flows",
+            "Set REPO, above, to your copy of the course, and run this again.",
+        ),
+    ],
+)
+def test_the_set_up_cell_says_what_to_do(monkeypatch, capsys, address, says):
+    with pytest.raises(RuntimeError, match=f"^{re.escape(says)}$"):
+        install(monkeypatch, False, [], address)
+    assert "pip's own words" in capsys.readouterr().out
