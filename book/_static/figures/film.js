@@ -39,7 +39,7 @@ flowFigures.math.film = (() => {
 flowFigures.build.film = (place) => {
   const { kit, math, line } = flowFigures;
   const { STEPS } = math.film;
-  const POINTS = 500;
+  const POINTS = 360;
   const VIEW = 3;
   // an even spread of normal points: the golden angle, and a normal's quantiles of the radius
   const start = Array.from({ length: POINTS }, (_, i) => {

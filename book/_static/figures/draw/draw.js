@@ -6,7 +6,8 @@ flowFigures.build.draw = (place) => {
   const { steps, noise } = train.SETTINGS;
   const MODELS = { realnvp: "RealNVP", planar: "planar" };
   const OWN = "own";
-  const NAMES = Object.fromEntries(points.names.map((name) => [name, name.replace("-", " ")]));
+  const spoken = (name) => name.replace("-", " ").replace("gauss", "Gauss");
+  const NAMES = Object.fromEntries(points.names.map((name) => [name, spoken(name)]));
 
   const parts = kit.frame(place, {
     title: "Draw a density",

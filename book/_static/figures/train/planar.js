@@ -54,13 +54,13 @@ flowFigures.part(function planar(train) {
     const energy = (z, i) => 0.5 * (z[2 * i] ** 2 + z[2 * i + 1] ** 2) + Math.log(2 * Math.PI);
 
     function logProb(theta, x) {
-      const [all, z] = [stack(theta), Float64Array.from(x)];
+      const [all, z] = [stack(theta), x.slice()];
       return Float64Array.from({ length: x.length / 2 }, (_, i) => normalise(all, z, i) - energy(z, i));
     }
 
     /* x = f(z): z + û tanh(w·z + b), from the first layer to the last. */
     function generate(theta, z) {
-      const x = Float64Array.from(z);
+      const x = z.slice();
       for (const { w1, w2, b, h1, h2 } of stack(theta)) {
         for (let at = 0; at < x.length; at += 2) {
           const tanh = Math.tanh(w1 * x[at] + w2 * x[at + 1] + b);
@@ -74,9 +74,12 @@ flowFigures.part(function planar(train) {
     /* The risk −1/n Σ log p(x), and its gradient, which is written into `gradient`. */
     function risk(theta, x, gradient) {
       const n = x.length / 2;
-      const [all, z] = [stack(theta), Float64Array.from(x)];
+      const [all, z] = [stack(theta), x.slice()];
       const seen = new Float64Array(3 * n * layers); // x₁, x₂ and tanh(s) of every point at every layer
-      const visit = (k, i, ...values) => seen.set(values, 3 * (k * n + i));
+      const visit = (k, i, x1, x2, tanh) => {
+        const at = 3 * (k * n + i);
+        [seen[at], seen[at + 1], seen[at + 2]] = [x1, x2, tanh];
+      };
       let sum = 0;
       for (let i = 0; i < n; i++) {
         sum -= normalise(all, z, i, visit);
@@ -88,7 +91,8 @@ flowFigures.part(function planar(train) {
       all.forEach(({ w1, w2, m, h1, h2, ...layer }, k) => {
         const by = { w1: 0, w2: 0, h1: 0, h2: 0, b: 0, m: 0 };
         for (let i = 0; i < n; i++) {
-          const [x1, x2, tanh] = seen.subarray(3 * (k * n + i));
+          const at = 3 * (k * n + i);
+          const [x1, x2, tanh] = [seen[at], seen[at + 1], seen[at + 2]];
           const [d1, d2] = [d[2 * i], d[2 * i + 1]];
           const tanhSlope = 1 - tanh * tanh;
           const whole = 1 + m * tanhSlope; // ∂y/∂s, and the determinant

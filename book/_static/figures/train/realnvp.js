@@ -36,7 +36,7 @@ flowFigures.part(function realnvp(train) {
 
     /* log p(x) of points that lie in one array, x₁, x₂, x₁, x₂, … */
     function logProb(theta, x) {
-      const [z, result] = [Float64Array.from(x), new Float64Array(x.length / 2)];
+      const [z, result] = [x.slice(), new Float64Array(x.length / 2)];
       inPieces(result.length, (first, n) => {
         for (let k = layers - 1; k >= 0; k--) normalise(theta, k, z, result, first, n, one);
       });
@@ -45,7 +45,7 @@ flowFigures.part(function realnvp(train) {
 
     /* x = f(z): z exp(s) + t, from the first coupling to the last. */
     function generate(theta, z) {
-      const x = Float64Array.from(z);
+      const x = z.slice();
       inPieces(x.length / 2, (first, n) => {
         for (let k = 0; k < layers; k++) {
           const out = numbers(theta, k, x, first, n, one);
@@ -62,7 +62,7 @@ flowFigures.part(function realnvp(train) {
     function risk(theta, x, gradient) {
       const n = x.length / 2;
       if (n !== room) [traces, room] = [Array.from({ length: layers }, () => net.trace(n)), n];
-      const [z, logDet] = [Float64Array.from(x), new Float64Array(n)];
+      const [z, logDet] = [x.slice(), new Float64Array(n)];
       for (let k = layers - 1; k >= 0; k--) normalise(theta, k, z, logDet, 0, n, traces[k]);
 
       let sum = n * Math.log(2 * Math.PI);
