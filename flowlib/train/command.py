@@ -88,7 +88,8 @@ def run(
         bins: pieces of each spline.
         box: splines act on [-box, box] in each dimension.
         components: logistics in each mixture of flowpp.
-        heads: attentions side by side, in flowpp on images.
+        heads: attentions side by side, in tarflow and in flowpp on images.
+        patch: side of the square patches of tarflow, in pixels.
         extra: entries or channels that vflow adds.
     """
     chosen = {name: given.pop(name) for name in SIZES if name in given}
