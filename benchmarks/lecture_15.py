@@ -169,10 +169,10 @@ def run() -> dict[str, Any]:
     torch.set_default_dtype(torch.float64)  # as in the lecture: a seed gives the same start
     digits = load_dataset("digits")
     runs: dict[str, list[dict[str, Any]]] = {"digits": [], "plane": []}
-    cases = list(product(STEPS["digits"], (0, 1), SEEDS))
-    for case in [*cases, *(("matching", 0, seed, 10) for seed in SEEDS)]:
-        runs["digits"].append(on_digits(*case))
+    for way, budget, seed in product(STEPS["digits"], (0, 1), SEEDS):
+        runs["digits"].append(on_digits(way, budget, seed))
         print(runs["digits"][-1], flush=True)
+    runs["digits"] += [on_digits("matching", 0, seed, features=10) for seed in SEEDS]
     for plane_case in product(PLANE, STEPS["plane"], (0, 1), SEEDS):
         runs["plane"] += in_the_plane(*plane_case)
         print(runs["plane"][-1], flush=True)
