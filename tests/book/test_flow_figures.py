@@ -453,7 +453,9 @@ def blobs_velocity(x: Tensor, t: float, context: Tensor | None = None) -> Tensor
     """The mean of (x₁ − x)/(1 − t) over x₁ given x, its integral taken by the trapezoidal rule."""
     line = torch.linspace(-8, 8, 8001)
     shares, means, widths = BLOBS
-    p_data = (shares.log() + torch.distributions.Normal(means, widths).log_prob(line[:, None, None])).exp().sum(-1)
+    p_data = (
+        (shares.log() + torch.distributions.Normal(means, widths).log_prob(line[:, None, None])).exp().sum(-1)
+    )
     given = torch.distributions.Normal(t * line[:, None], 1 - t).log_prob(x[:, None, :])
     weights = given.exp() * p_data
     return ((line[:, None] - x[:, None, :]) / (1 - t) * weights).sum(1) / weights.sum(1)
@@ -465,7 +467,7 @@ def test_reflow_is_flowlibs(arithmetic: Page) -> None:
     z = torch.randn(20, 2, generator=draw)
     times = (0.95 * torch.rand(20, generator=draw)).tolist()
     ours = arithmetic.evaluate(
-        "([z, t]) => { const {velocity} = flowFigures.math.reflow(1); return z.map((x, i) => velocity(x, t[i])); }",
+        "([z, t]) => z.map((x, i) => flowFigures.math.reflow(1).velocity(x, t[i]))",
         [z.tolist(), times],
     )
     theirs = torch.cat([blobs_velocity(x[None], t) for x, t in zip(z, times, strict=True)])
@@ -475,7 +477,8 @@ def test_reflow_is_flowlibs(arithmetic: Page) -> None:
             """([z, n]) => {
                 const {euler, path, straight, bend} = flowFigures.math.reflow(n);
                 const paths = z.map(path), ends = paths.map(places => places.at(-1));
-                return [z.map(euler).map(p => p.at(-1)), ends, z.map((x, i) => straight(x, ends[i])), paths.map(bend)];
+                const walks = z.map(x => euler(x).at(-1)), lines = z.map((x, i) => straight(x, ends[i]));
+                return [walks, ends, lines, paths.map(bend)];
             }""",
             [z.tolist(), n],
         )
