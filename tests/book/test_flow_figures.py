@@ -25,6 +25,7 @@ from flowlib import (
     Augment,
     Bijection,
     Compose,
+    Euler,
     Flow,
     Haar,
     Planar,
@@ -47,7 +48,7 @@ PROBED = {"planar": "z", "coupling": "z", "field": "z", "change": "z", "mixture"
 PROBED |= {"compose": "z", "temperature": "z"}
 # neither a probe nor a plane: sliders, a picture and numbers
 ALONE = ["latent", "dequantise", "cost", "film"]
-FIGURES = [*PROBED, "haar", "lift", "made", *ALONE]
+FIGURES = [*PROBED, "haar", "lift", "made", "reflow", *ALONE]
 ELSEWHERE = ["glow-read", "glow-sample", "draw"]  # placed in the book too, and tested in files of their own
 # sliders that must leave the log-det alone, by their labels
 STILL = {"coupling": "c,", "mixture": "n,", "compose": "w,"}
@@ -611,6 +612,58 @@ def test_the_film_plays_to_its_end_and_back(page: Page) -> None:
     button.and_(page.get_by_text("Play")).wait_for()
 
 
+BLOBS = torch.tensor(
+    [[[0.4, 0.6], [0.5, 0.5]], [[-2.0, 1.4], [-1.5, 1.5]], [[0.35, 0.5], [0.4, 0.4]]], dtype=torch.float64
+)
+
+
+def blobs_velocity(x: Tensor, t: float, context: Tensor | None = None) -> Tensor:
+    """The mean of (x₁ − x)/(1 − t) over x₁ given x, its integral taken by the trapezoidal rule."""
+    line = torch.linspace(-8, 8, 8001)
+    shares, means, widths = BLOBS
+    p_data = (
+        (shares.log() + torch.distributions.Normal(means, widths).log_prob(line[:, None, None])).exp().sum(-1)
+    )
+    given = torch.distributions.Normal(t * line[:, None], 1 - t).log_prob(x[:, None, :])
+    weights = given.exp() * p_data
+    return ((line[:, None] - x[:, None, :]) / (1 - t) * weights).sum(1) / weights.sum(1)
+
+
+def test_reflow_is_flowlibs(arithmetic: Page) -> None:
+    """Velocity by integrals, the walks by flowlib's solvers, the ends by the map that keeps the order."""
+    draw = torch.Generator().manual_seed(4)
+    z = torch.randn(20, 2, generator=draw)
+    times = (0.95 * torch.rand(20, generator=draw)).tolist()
+    ours = arithmetic.evaluate(
+        "([z, t]) => z.map((x, i) => flowFigures.math.reflow(1).velocity(x, t[i]))",
+        [z.tolist(), times],
+    )
+    theirs = torch.cat([blobs_velocity(x[None], t) for x, t in zip(z, times, strict=True)])
+    close("mean velocity", ours, theirs)
+    for n in (1, 2, 4, 8):
+        walks, ends, lines, bends = arithmetic.evaluate(
+            """([z, n]) => {
+                const {euler, path, straight, bend} = flowFigures.math.reflow(n);
+                const paths = z.map(path), ends = paths.map(places => places.at(-1));
+                const walks = z.map(x => euler(x).at(-1)), lines = z.map((x, i) => straight(x, ends[i]));
+                return [walks, ends, lines, paths.map(bend)];
+            }""",
+            [z.tolist(), n],
+        )
+        close(f"{n} steps of Euler", walks, FFJORD(blobs_velocity, solver=Euler(n))(z)[0])
+    shares, means, widths = BLOBS
+    F_X = (shares * torch.distributions.Normal(means, widths).cdf(torch.tensor(ends)[..., None])).sum(-1)
+    close("the ends keep the order", F_X.tolist(), torch.distributions.Normal(0.0, 1.0).cdf(z))
+    along = torch.linspace(0, 1, 9)[None, :, None]
+    close("straight lines", lines, (1 - along) * z[:, None] + along * torch.tensor(ends)[:, None])
+    middle = [(k + 0.5) / 200 for k in range(200)]  # another rule for the bend
+    places, parts, step = z, [], RungeKutta(1)
+    for t in middle:
+        places = step(lambda t, x: blobs_velocity(x, min(t, 0.999)), places, max(t - 0.005, 0.0), t)
+        parts.append((blobs_velocity(places, t) - (torch.tensor(ends) - z)).square().sum(1))
+    torch.testing.assert_close(torch.tensor(bends), torch.stack(parts).mean(0), rtol=2e-2, atol=1e-3)
+
+
 # --- what is drawn and said ------------------------------------------------------------
 
 
@@ -940,6 +993,31 @@ def test_another_digit_and_back(page: Page) -> None:
     settle(page)
     assert readout(page, "haar") == before
     assert pictures(page, "haar") == seen
+
+
+@pytest.mark.parametrize("how", ["keyboard", "touch"])
+def test_time_and_steps_move_the_walks(page: Page, how: str) -> None:
+    time, steps = page.locator("[data-figure=reflow] input"), page.locator("[data-figure=reflow] select")
+    before, seen = readout(page, "reflow"), pictures(page, "reflow")
+    assert float(before["error before"]) > 0.1
+    assert before["error after"] == "0.000"
+    push(page, time, how)
+    now = pictures(page, "reflow")
+    assert all(now[name] != seen[name] for name in seen)
+    assert readout(page, "reflow")["time t"] != before["time t"]
+    errors = []
+    for n in ("1", "2", "4", "8", "64"):
+        steps.select_option(n)
+        settle(page)
+        assert readout(page, "reflow")["evaluations of v"] == n
+        errors.append(float(readout(page, "reflow")["error before"]))
+    assert errors == sorted(errors, reverse=True)
+    status = page.locator("[data-figure=reflow] .flow-summary[aria-live=polite]")
+    page.wait_for_function("text => text.textContent.startsWith('64 steps')", arg=status.element_handle())
+    page.locator("[data-figure=reflow] .flow-reset").click()
+    settle(page)
+    assert readout(page, "reflow") == before
+    assert pictures(page, "reflow") == seen
 
 
 @pytest.mark.parametrize("figure", PROBED)

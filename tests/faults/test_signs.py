@@ -215,7 +215,7 @@ def to_a_pixel_and_back(flowlib: ModuleType) -> Any:
     return flowlib.Compose([flowlib.Inverse(flatten), flowlib.Scale((2, 1, 1)), flatten])
 
 
-TRAINERS = {"fit", "fit_reverse_kl"}
+TRAINERS = {"fit", "fit_matching", "fit_reverse_kl"}
 
 every_fault = pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.place}: {fault.wrong}")
 

@@ -21,7 +21,10 @@ SWAPPED = {"mean": "sum", "sum": "mean"}
 NUMERIC = LEFT_OUT | set(SWAPPED)
 
 # calls that draw, say or choose points: what stands in them is no formula
-NO_FORMULA = ("print", "plots", "plt", "ax", "axes", "figure", "range", "fit", "fit_reverse_kl", "enumerate")
+NO_FORMULA = (
+    *("print", "plots", "plt", "ax", "axes", "figure", "range", "enumerate"),
+    *("fit", "fit_matching", "fit_reverse_kl"),
+)
 POINTS = {
     *("rand", "randn", "randint", "randperm", "linspace", "logspace", "arange", "zeros", "ones", "full"),
     *("manual_seed", "view", "reshape"),
