@@ -21,7 +21,7 @@ from flowlib.layers.coupling import (
     half_mask,
 )
 from flowlib.layers.dequantize import Dequantize, Logit, VariationalDequantize, bits_per_dim
-from flowlib.layers.ffjord import FFJORD, Dopri5, RungeKutta, Velocity
+from flowlib.layers.ffjord import FFJORD, Dopri5, Euler, RungeKutta, Velocity
 from flowlib.layers.flowpp import MixtureCoupling, mixture_logit, solve_mixture_logit
 from flowlib.layers.glow import ActNorm, ChannelCoupling, Convolution1x1, ConvolutionLU
 from flowlib.layers.linear import Triangular
@@ -33,6 +33,6 @@ from flowlib.layers.vflow import Augment, VFlow
 from flowlib.layers.wavelet import Haar, WaveletFlow
 from flowlib.models import MODELS
 from flowlib.nets import MLP, AttentionNet, Conditioner, ConvNet
-from flowlib.train import History, fit, fit_reverse_kl
+from flowlib.train import History, fit, fit_matching, fit_reverse_kl, matching_loss, straight_path
 
 __version__ = "0.1.0"

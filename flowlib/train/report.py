@@ -109,9 +109,10 @@ def progress_bar(flow: Flow, steps: int, start: int, wanted: bool) -> Callable[[
         wanted = False
     if not wanted:
         return lambda loss: None
+    unit, nats = getattr(flow, "unit", "nats"), 1.0
     # only the likelihood of integers counts in bits: a density's depends on the unit of its points
-    integers = levels_of(flow) is not None
-    unit, nats = ("bits per dimension", flow.event_shape.numel() * math.log(2)) if integers else ("nats", 1.0)
+    if unit == "nats" and levels_of(flow) is not None:
+        unit, nats = "bits per dimension", flow.event_shape.numel() * math.log(2)
     bar = tqdm(total=steps, initial=start)  # it closes with the function
 
     def advance(loss: float) -> None:
@@ -181,6 +182,7 @@ def blame(flow: Flow, batch: Sequence[tuple[Tensor, Tensor | None]], log_density
                 flow.log_prob(points, context)
             flow.train()
     for points, context in batch:
+        context = flow._check_context(context, points.shape[0])  # the columns that are the layers'
         for k, layer in layers:
             points, log_det = getattr(layer, way)(points, context)
             wrong = ~(points.flatten(1).isfinite().all(1) & log_det.isfinite())
