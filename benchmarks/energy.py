@@ -6,12 +6,12 @@ Lecture 16 derives all of it. Points are whitened logits, in which the Gaussian 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Generator, Tensor
 
-from flowlib import MLP, Base, Compose, Dequantize, Flow, Logit, Triangular
+from flowlib import MLP, Base, Bijection, Compose, Dequantize, Flow, Logit, Triangular
 
 LogDensity = Callable[[Tensor], Tensor]
 ALPHA, LEVELS = 0.05, 17
@@ -59,74 +59,120 @@ def langevin(
     return w
 
 
-def denoising_loss(model: Energy, w: Tensor, sigma: float) -> Tensor:
-    """Denoising score matching: the slope of the energy at a noisy point tells the noise."""
-    noise = torch.randn_like(w)
-    noisy = (w + sigma * noise).requires_grad_()
-    (gradient,) = torch.autograd.grad(model.energy(noisy).sum(), noisy, create_graph=True)
-    return 0.5 * (sigma * gradient - noise).square().sum(1).mean()
+class DenoisingScoreMatching:
+    """The slope of the energy at a noisy point is to tell the noise."""
+
+    def __init__(self, sigma: float) -> None:
+        self.sigma = sigma
+
+    def __call__(self, model: Energy, w: Tensor) -> Tensor:
+        noise = torch.randn_like(w)
+        noisy = (w + self.sigma * noise).requires_grad_()
+        (gradient,) = torch.autograd.grad(model.energy(noisy).sum(), noisy, create_graph=True)
+        return 0.5 * (self.sigma * gradient - noise).square().sum(1)
 
 
-class Contrastive:
-    """Persistent contrastive divergence: energy down at the data, up where Langevin chains have come."""
+class ContrastiveDivergence:
+    """Persistent: the energy falls at the data, and rises where Langevin chains, never begun anew, have come.
 
-    def __init__(self, d: int, chains: int = 256, steps: int = 10, step: float = 0.02) -> None:
-        self.chains, self.steps, self.step = torch.randn(chains, d), steps, step
+    A small pull on the energies' size keeps both terms from running off together.
+    """
 
-    def loss(self, model: Energy, w: Tensor) -> Tensor:
+    def __init__(self, d: int, chains: int, steps: int, step: float, pull: float = 1e-3) -> None:
+        self.chains, self.steps, self.step, self.pull = torch.randn(chains, d), steps, step, pull
+
+    def __call__(self, model: Energy, w: Tensor) -> Tensor:
         some = torch.randint(len(self.chains), (len(w),))
         self.chains[some] = langevin(model.energy, self.chains[some], self.steps, self.step)
         low, high = model.energy(w), model.energy(self.chains[some])
-        return low.mean() - high.mean() + 0.001 * (model.u(w).square().mean() + model.u(self.chains[some]).square().mean())
+        return low - high + self.pull * (low.square() + high.square()) / model.event_shape.numel()
+
+
+class EnergyFlow(Flow):
+    """An energy-based model of whole numbers for ``fit``: a call gives minus its loss, ``log_prob`` log p."""
+
+    def __init__(
+        self, layers: Iterable[Bijection], energy: Energy, loss: Callable[[Energy, Tensor], Tensor]
+    ) -> None:
+        super().__init__(layers, energy)
+        self.loss = loss
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        with torch.no_grad():
+            w = self.bijection.inverse(x)[0]
+        return -self.loss(self.base, w)
 
 
 def anneal(
     start: LogDensity, end: LogDensity, w: Tensor, steps: int, step: float, backward: bool = False
-) -> tuple[Tensor, Tensor, float]:
-    """Annealed importance sampling from w, drawn from one density (from the other one, if backward).
+) -> tuple[Tensor, Tensor]:
+    r"""Annealed importance sampling by :math:`\log f_\beta = (1 - \beta) \log f_0 + \beta \log f_1`.
 
-    Each of ``steps`` densities in between is left as it is by a Langevin step that is accepted or refused.
+    Between two densities, a Langevin step that is accepted or refused leaves the present one as it is.
+
+    Args:
+        start, end: :math:`\log f_0` and :math:`\log f_1`, neither of which has to be normalised.
+        w: draws of the first, or of the last if ``backward``.
+        steps: how many times beta moves.
+        step: of Langevin, the variance of its noise.
 
     Returns:
-        the log-weights, the last points, and the share of steps that were accepted.
+        the logarithms of the weights, whose means are :math:`Z_1/Z_0`, backward its inverse; the last points.
     """
-    betas = torch.linspace(0, 1, steps + 1).tolist()
-    betas = betas[::-1] if backward else betas
-
-    def both(w: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        (a, slope_a), (b, slope_b) = slope(start, w), slope(end, w)
-        return a, slope_a, b, slope_b
-
-    log_weight, accepted = torch.zeros(len(w)), 0.0
-    here = both(w)
-    for before, beta in zip(betas[:-1], betas[1:], strict=True):
-        log_weight += (beta - before) * (here[2] - here[0])
-        if beta == betas[-1]:
-            break
-        gradient = (1 - beta) * here[1] + beta * here[3]
-        noise = torch.randn_like(w)
-        proposal = w + 0.5 * step * gradient + math.sqrt(step) * noise
-        there = both(proposal)
-        back = (1 - beta) * there[1] + beta * there[3]
-        way_back = (w - proposal - 0.5 * step * back).square().sum(1) / (2 * step)
-        log_ratio = (1 - beta) * (there[0] - here[0]) + beta * (there[2] - here[2])
-        log_ratio += 0.5 * noise.square().sum(1) - way_back
-        yes = torch.rand(len(w)).log() < log_ratio
-        accepted += yes.double().mean().item() / (steps - 1)
-        w = torch.where(yes[:, None], proposal, w)
-        here = tuple(
-            torch.where(yes.reshape(-1, *[1] * (new.dim() - 1)), new, old)
-            for new, old in zip(there, here, strict=True)
-        )  # type: ignore[assignment]
-    return log_weight, w, accepted
+    betas = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    betas = betas.flip(0) if backward else betas
+    log_weight, here = w.new_zeros(len(w)), _both(start, end, w)
+    for k in range(steps):
+        change = (betas[k + 1] - betas[k]).item()
+        log_weight += change * (here[1] - here[0])
+        if k + 1 < steps:
+            w, here = _metropolis(start, end, w, here, betas[k + 1].item(), step)
+    return log_weight, w
 
 
-def estimate(log_weight: Tensor) -> tuple[float, float]:
-    """log of the weights' mean, and the effective sample size."""
-    n = len(log_weight)
-    log_Z = log_weight.logsumexp(0) - math.log(n)
-    ess = (2 * log_weight.logsumexp(0) - (2 * log_weight).logsumexp(0)).exp()
-    return log_Z.item(), ess.item()
+def settle(log_density: LogDensity, w: Tensor, steps: int, step: float) -> Tensor:
+    """Chains that leave a density as it is, from any points."""
+    here = _both(log_density, log_density, w)
+    for _ in range(steps):
+        w, here = _metropolis(log_density, log_density, w, here, 1.0, step)
+    return w
+
+
+Both = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def _both(start: LogDensity, end: LogDensity, w: Tensor) -> Both:
+    """Two log-densities, then their slopes."""
+    (a, slope_a), (b, slope_b) = slope(start, w), slope(end, w)
+    return a, b, slope_a, slope_b
+
+
+def _metropolis(
+    start: LogDensity, end: LogDensity, w: Tensor, here: Both, beta: float, step: float
+) -> tuple[Tensor, Both]:
+    """A Langevin step, accepted with the probability that keeps the density of this beta."""
+    uphill = (1 - beta) * here[2] + beta * here[3]
+    noise = torch.randn_like(w)
+    proposal = w + 0.5 * step * uphill + math.sqrt(step) * noise
+    there = _both(start, end, proposal)
+    back = w - proposal - 0.5 * step * ((1 - beta) * there[2] + beta * there[3])
+    log_ratio = (1 - beta) * (there[0] - here[0]) + beta * (there[1] - here[1])
+    log_ratio += 0.5 * (noise.square() - back.square() / step).sum(1)
+    yes = torch.rand(len(w)).log() < log_ratio
+    w = torch.where(yes[:, None], proposal, w)
+    a, b = (torch.where(yes, there[i], here[i]) for i in (0, 1))
+    slope_a, slope_b = (torch.where(yes[:, None], there[i], here[i]) for i in (2, 3))
+    return w, (a, b, slope_a, slope_b)
+
+
+def log_mean(log_weight: Tensor) -> float:
+    """The logarithm of the mean of the weights."""
+    return log_weight.logsumexp(0).item() - math.log(len(log_weight))
+
+
+def effective(log_weight: Tensor) -> float:
+    """The effective sample size: the square of the weights' sum over the sum of their squares."""
+    return (2 * log_weight.logsumexp(0) - (2 * log_weight).logsumexp(0)).exp().item()
 
 
 def whitening(images: Tensor) -> list:
