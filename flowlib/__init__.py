@@ -29,6 +29,7 @@ from flowlib.layers.multiscale import OnChannels, Squeeze
 from flowlib.layers.planar import Planar, PlanarStack, fixed_point_inverse, solve_planar
 from flowlib.layers.radial import Radial
 from flowlib.layers.spline import SplineAutoregressive, SplineCoupling
+from flowlib.layers.tarflow import CausalTransformer, TarFlowBlock, denoise
 from flowlib.layers.vflow import Augment, VFlow
 from flowlib.layers.wavelet import Haar, WaveletFlow
 from flowlib.models import MODELS

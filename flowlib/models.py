@@ -32,6 +32,7 @@ from flowlib.layers.multiscale import glow_scales, realnvp_scales
 from flowlib.layers.planar import Planar, PlanarStack
 from flowlib.layers.radial import Radial
 from flowlib.layers.spline import SplineAutoregressive, SplineCoupling
+from flowlib.layers.tarflow import TarFlowBlock
 from flowlib.layers.vflow import Augment, VFlow
 from flowlib.layers.wavelet import WaveletFlow
 from flowlib.nets import MLP, AttentionNet, ConvNet
@@ -404,6 +405,38 @@ def ffjord(shape: Vector, features: int, hidden: Widths = (64, 64), *, steps: in
         torch.Size([3])
     """
     return [FFJORD(Velocity(shape[0], hidden, features), solver=RungeKutta(steps))]
+
+
+@row(3)
+def tarflow(
+    shape: Image,
+    features: int,
+    layers: int = 4,
+    hidden: Widths = (32, 32),
+    *,
+    patch: int = 2,
+    heads: int = 4,
+) -> Layers:
+    r"""TarFlow: causal transformers over an image's patches, each block in the order reversed to the last.
+
+    Args:
+        event_shape: ``(C, H, W)``.
+        layers: the number of blocks, two or more if every patch is to move.
+        hidden: widths inside each transformer, one entry for each pair of attention and MLP, all equal.
+        context_features: length of the vector that conditions each image; 0 for none.
+        base: the base density; a standard normal if not given.
+        patch: the side of a patch; divides H and W.
+        heads: how many attentions side by side; divides the widths.
+
+    Raises:
+        ValueError: if ``event_shape`` is no image or cannot be cut into two such patches or more, or
+            ``layers`` is not positive.
+
+    Example:
+        >>> tarflow(event_shape=(1, 8, 8), context_features=10).event_shape
+        torch.Size([1, 8, 8])
+    """
+    return [TarFlowBlock(shape, patch, hidden, heads, features, flip=k % 2 == 1) for k in range(layers)]
 
 
 def _couplings(shape: tuple[int, ...], layers: int, couple: Callable[[Tensor], Bijection]) -> Layers:

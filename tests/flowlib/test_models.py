@@ -519,7 +519,9 @@ def test_the_table_is_tested_where_it_should_be():
     names = ("linear", "planar", "radial", "maf", "iaf", "spline", "spline_ar", "ffjord")
     vectors = {(name, size) for name in names for size in ("default", "d3", "context")}
     both = {(name, size) for name in ("nice", "realnvp", "vflow") for size in SIZES}
-    images = {(name, size) for name in ("realnvp_multiscale", "glow") for size in ("image", "context")}
+    images = {
+        (name, size) for name in ("realnvp_multiscale", "glow", "tarflow") for size in ("image", "context")
+    }
     assert vectors | both | images <= set(CASES)
     assert set(CASES) - set(EXACT) == {("vflow", size) for size in SIZES}
 
