@@ -111,7 +111,7 @@ def test_reflow_goes_from_each_start_to_its_own_end():
 
 
 def test_layers_after_the_velocity_take_the_data_to_its_end():
-    """The loss of a velocity of zeros tells what it was to learn: the data without the scale and the logit."""
+    """The loss of a velocity of zeros tells what it was to learn: the data without scale and logit."""
     x = torch.randint(0, 17, (4000, 2)).double()
     top = [Scale(2), Logit(0.05), Dequantize(17)]
     with torch.no_grad():
