@@ -11,17 +11,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import layer_norm, scaled_dot_product_attention, silu
+from torch.nn.functional import one_hot
 
 from flowlib import MADE, Bijection, Compose, Dequantize, Flow, UniformBox
+from flowlib.layers.tarflow import CausalTransformer, Past
 
 
 class Staircase(Bijection):
     """A distribution function for each entry, straight in every cell, with the entries before as its context.
 
     Args:
-        net: from entries between -1 and 1, shape ``(B, d)``, to ``levels`` numbers for each, of those before it
-            alone; its ``solve`` finds all entries one after another, as :class:`~flowlib.MADE` has it.
+        net: from entries between -1 and 1, shape ``(B, d)``, to ``levels`` numbers for each, of those before
+            it alone; its ``solve`` finds all entries one after another, as :class:`~flowlib.MADE` has it.
         levels: how many whole numbers an entry can be.
     """
 
@@ -60,61 +61,36 @@ class Staircase(Bijection):
         return F.gather(2, here).squeeze(2), log_P.gather(2, here).squeeze(2)
 
 
-class CausalTransformer(nn.Module):
-    """Attention over the entries before: a network for :class:`Staircase`, with a cache of keys and values.
+class PixelTransformer(nn.Module):
+    """Attention over the entries before, one token each: a network for :class:`Staircase`.
 
-    Shapes: ``x`` is ``(B, d)``, the output ``(B, d, outputs)``.
+    Shapes: ``x`` is ``(B, d)``, the output ``(B, d, levels)``.
     """
 
-    def __init__(self, d: int, outputs: int, width: int = 48, layers: int = 3, heads: int = 4) -> None:
+    def __init__(self, d: int, levels: int, hidden: tuple[int, ...] = (32, 32)) -> None:
         super().__init__()
-        self.d, self.heads, self.outputs = d, heads, outputs
-        self.embed = nn.Linear(1, width)
-        self.bend = nn.Linear(width, width)
-        self.place = nn.Parameter(0.1 * torch.randn(d, width))
-        self.start = nn.Parameter(0.1 * torch.randn(width))
-        self.attend = nn.ModuleList(nn.Linear(width, 3 * width) for _ in range(layers))
-        self.mix = nn.ModuleList(nn.Linear(width, width) for _ in range(layers))
-        self.widen = nn.ModuleList(nn.Linear(width, 4 * width) for _ in range(layers))
-        self.narrow = nn.ModuleList(nn.Linear(4 * width, width) for _ in range(layers))
-        self.read = nn.Linear(width, outputs)
+        self.d, self.levels = d, levels
+        self.transformer = CausalTransformer(d, levels, levels, hidden)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        told = self._tell(x[:, :-1, None])
-        first = self.start.expand(len(x), 1, -1)
-        return self._blocks(torch.cat([first, told], 1) + self.place, None)
+        tokens = self._tokens(x)
+        nothing = torch.zeros_like(tokens[:, :1])
+        return self.transformer(torch.cat([nothing, tokens[:, :-1]], 1), context)
 
     def solve(self, entry: Any, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """One entry after another; each token is computed once."""
-        token, cache = self.start.expand(len(z), 1, -1), [[] for _ in self.attend]
-        found, log_slopes = [], []
-        for i in range(self.d):
-            raw = self._blocks(token + self.place[i], cache)[:, 0]
-            x_i, log_slope = entry(z[:, i], raw)
-            found.append(x_i)
-            log_slopes.append(log_slope)
-            token = self._tell(x_i[:, None, None])
-        return torch.stack(found, 1), torch.stack(log_slopes, 1).sum(1)
+        """One entry after another; what was computed for those before is kept."""
+        token, found = z.new_zeros(len(z), 1, self.levels), []
+        past: list[Past] = []
+        for z_i in z.unbind(1):
+            raw, past = self.transformer.extend(token, context, past)
+            found.append(entry(z_i, raw[:, 0]))
+            token = self._tokens(found[-1][0][:, None])
+        x, log_slopes = (torch.stack(parts, 1) for parts in zip(*found, strict=True))
+        return x, log_slopes.sum(1)
 
-    def _tell(self, x: Tensor) -> Tensor:
-        return self.bend(torch.sin(4 * self.embed(x)))  # waves, so that neighbouring levels can differ
-
-    def _blocks(self, h: Tensor, cache: Any) -> Tensor:
-        def norm(h: Tensor) -> Tensor:
-            return layer_norm(h, h.shape[-1:])
-
-        for k, (attend, mix, widen, narrow) in enumerate(
-            zip(self.attend, self.mix, self.widen, self.narrow, strict=True)
-        ):
-            heads = attend(norm(h)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-            query, key, value = heads.unbind(0)
-            if cache is not None:
-                cache[k].append((key, value))
-                key, value = (torch.cat(parts, 2) for parts in zip(*cache[k], strict=True))
-            seen = scaled_dot_product_attention(query, key, value, is_causal=cache is None)
-            h = h + mix(seen.transpose(1, 2).flatten(2))
-            h = h + narrow(silu(widen(norm(h))))
-        return self.read(norm(h))
+    def _tokens(self, x: Tensor) -> Tensor:
+        cell = ((x + 1) / 2 * (self.levels - 1)).round().long()
+        return one_hot(cell, self.levels).to(x)
 
 
 def categorical(net: Any, levels: int = 17, features: int = 0) -> Flow:
@@ -127,4 +103,4 @@ def made(d: int, hidden: tuple[int, ...], levels: int = 17, features: int = 0) -
     return categorical(MADE(d, levels, hidden, features), levels, features)
 
 
-__all__ = ["CausalTransformer", "Staircase", "categorical", "made"]
+__all__ = ["PixelTransformer", "Staircase", "categorical", "made"]

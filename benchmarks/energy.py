@@ -1,4 +1,4 @@
-r"""An energy-based model of the digits, trained without its normaliser, and the normaliser estimated afterwards.
+r"""An energy-based model of the digits, trained without its normaliser, which is estimated afterwards.
 
 Lecture 16 derives all of it. Points are whitened logits, in which the Gaussian fit of the data is N(0, I).
 """
@@ -38,7 +38,7 @@ class Energy(Base):
 
     def sample(self, n: int, generator: Generator | None = None) -> Tensor:
         start = torch.randn(n, *self.event_shape, generator=generator, dtype=torch.float64).to(self.anchor)
-        return langevin(self.energy, start, 1000, 0.02, generator)
+        return langevin(self.energy, start, 400, 0.05, generator)
 
 
 def slope(f: LogDensity, w: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,12 +95,12 @@ class EnergyFlow(Flow):
         self, layers: Iterable[Bijection], energy: Energy, loss: Callable[[Energy, Tensor], Tensor]
     ) -> None:
         super().__init__(layers, energy)
-        self.loss = loss
+        self.loss, self.energy = loss, energy
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         with torch.no_grad():
             w = self.bijection.inverse(x)[0]
-        return -self.loss(self.base, w)
+        return -self.loss(self.energy, w)
 
 
 def anneal(

@@ -37,7 +37,7 @@ def features(images: Tensor) -> Tensor:
 
 
 def frechet(images: Tensor, others: Tensor) -> float:
-    r""":math:`|m - m'|^2 + \operatorname{tr}(C + C' - 2 (C C')^{1/2})` of the features of two sets of images."""
+    r""":math:`|m - m'|^2 + \operatorname{tr}(C + C' - 2 (C C')^{1/2})` of two sets of images' features."""
     one, two = features(images), features(others)
     C, D = one.T.cov(), two.T.cov()
     root = torch.linalg.eigvals(C @ D).real.clamp_min(0).sqrt().sum()
