@@ -8,7 +8,7 @@
   const folder = new URL("figures/", document.currentScript.src);
   const parts = [
     "math.js", "kit.js", "plane.js", "line.js", "planar.js", "coupling.js", "change.js",
-    "made.js", "mixture.js", "lift.js", "haar.js", "field.js",
+    "made.js", "mixture.js", "lift.js", "haar.js", "field.js", "choose-data.js", "choose.js",
   ];
 
   const load = (name) =>
