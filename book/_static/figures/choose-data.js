@@ -1,12 +1,12 @@
 /* Written by python -m benchmarks.lecture_16. */
 flowFigures.chooseData = [
-  {"model": "linear", "family": "other flow", "kind": "bound", "labels": false, "budget": 2.0, "bits": 2.543, "sampling": 0.359, "memory": 22.1, "parameters": 4.224, "looks": 34.19},
-  {"model": "linear", "family": "other flow", "kind": "bound", "labels": false, "budget": 8.0, "bits": 2.502, "sampling": 0.473, "memory": 22.5, "parameters": 4.224, "looks": 22.13},
-  {"model": "planar", "family": "other flow", "kind": "bound", "labels": false, "budget": 2.0, "bits": 3.2388, "sampling": 0.896, "memory": 23.4, "parameters": 4.128, "looks": 46.83},
-  {"model": "planar", "family": "other flow", "kind": "bound", "labels": false, "budget": 8.0, "bits": 2.6644, "sampling": 1.045, "memory": 23.5, "parameters": 4.128, "looks": 8.78},
-  {"model": "radial", "family": "other flow", "kind": "bound", "labels": false, "budget": 2.0, "bits": 4.3746, "sampling": 3.479, "memory": 22.1, "parameters": 2.112, "looks": 100.8},
+  {"model": "linear", "family": "other flow", "kind": "bound", "labels": false, "budget": 2.0, "bits": 2.5428, "sampling": 0.363, "memory": 22.1, "parameters": 4.224, "looks": 36.97},
+  {"model": "linear", "family": "other flow", "kind": "bound", "labels": false, "budget": 8.0, "bits": 2.5022, "sampling": 0.456, "memory": 22.5, "parameters": 4.224, "looks": 24.07},
+  {"model": "planar", "family": "other flow", "kind": "bound", "labels": false, "budget": 2.0, "bits": 3.248, "sampling": 0.979, "memory": 23.4, "parameters": 4.128, "looks": 43.3},
+  {"model": "planar", "family": "other flow", "kind": "bound", "labels": false, "budget": 8.0, "bits": 2.667, "sampling": 1.103, "memory": 23.4, "parameters": 4.128, "looks": 8.69},
+  {"model": "radial", "family": "other flow", "kind": "bound", "labels": false, "budget": 2.0, "bits": 4.4078, "sampling": 3.482, "memory": 22.1, "parameters": 2.112, "looks": 101.68},
   {"model": "radial", "family": "other flow", "kind": "bound", "labels": false, "budget": 8.0, "bits": 3.6789, "sampling": 3.179, "memory": 22.1, "parameters": 2.112, "looks": 42.87},
-  {"model": "NICE", "family": "coupling", "kind": "bound", "labels": false, "budget": 2.0, "bits": 2.8349, "sampling": 3.003, "memory": 37.2, "parameters": 659.776, "looks": 24.59},
+  {"model": "NICE", "family": "coupling", "kind": "bound", "labels": false, "budget": 2.0, "bits": 2.8382, "sampling": 3.23, "memory": 37.2, "parameters": 659.776, "looks": 22.43},
   {"model": "NICE", "family": "coupling", "kind": "bound", "labels": false, "budget": 8.0, "bits": 2.2205, "sampling": 3.265, "memory": 37.2, "parameters": 659.776, "looks": 11.33},
   {"model": "RealNVP", "family": "coupling", "kind": "bound", "labels": false, "budget": 2.0, "bits": 2.8006, "sampling": 3.922, "memory": 37.8, "parameters": 725.504, "looks": 27.6},
   {"model": "RealNVP", "family": "coupling", "kind": "bound", "labels": false, "budget": 8.0, "bits": 2.1295, "sampling": 3.831, "memory": 38.4, "parameters": 725.504, "looks": 6.36},
@@ -42,4 +42,6 @@ flowFigures.chooseData = [
   {"model": "causal transformer", "family": "whole numbers", "kind": "exact", "labels": false, "budget": 8.0, "bits": 2.0703, "sampling": 132.001, "memory": 73.8, "parameters": 28.465, "looks": 13.01},
   {"model": "energy, score matching", "family": "energy", "kind": "estimate", "labels": false, "budget": 2.0, "bits": 2.4383, "sampling": 318.585, "memory": 38.2, "parameters": 82.689, "looks": 7.32},
   {"model": "energy, score matching", "family": "energy", "kind": "estimate", "labels": false, "budget": 8.0, "bits": 2.1397, "sampling": 326.779, "memory": 33.0, "parameters": 82.689, "looks": 9.05},
+  {"model": "energy, contrastive", "family": "energy", "kind": "estimate", "labels": false, "budget": 2.0, "bits": 2.4412, "sampling": 348.516, "memory": 38.6, "parameters": 82.689, "looks": 7.82},
+  {"model": "energy, contrastive", "family": "energy", "kind": "estimate", "labels": false, "budget": 8.0, "bits": 2.4414, "sampling": 296.396, "memory": 38.6, "parameters": 82.689, "looks": 7.69},
 ];
