@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from benchmarks.categorical import made
 from benchmarks.experiment import baselines, publish
-from flowlib import MADE, MODELS, Bijection, Compose, Dequantize, Flow, Logit, UniformBox, bits_per_dim, fit
+from flowlib import MODELS, Compose, Dequantize, Flow, Logit, bits_per_dim, fit
 from flowlib.data import Checkerboard, Density, TwoMoons, load_dataset
 from flowlib.layers.autoregressive import Autoregressive
 
@@ -34,23 +35,6 @@ DIGITS: dict[str, tuple[str, dict[str, Any]]] = {
 CATEGORICAL = {"categorical MADE": 0, "categorical MADE, labels": 10}
 DIGITS_SETTINGS: dict[str, Any] = {"batch_size": 64, "lr": 1e-3, "ema": 0.99, "progress": False}
 CATEGORICAL_SETTINGS: dict[str, Any] = DIGITS_SETTINGS | {"lr": 4e-3}
-
-
-class Staircase(Bijection):
-    """The lecture's categorical MADE: a distribution function for each entry, straight in every cell."""
-
-    def __init__(self, d: int, levels: int, hidden: tuple[int, ...], features: int = 0) -> None:
-        super().__init__()
-        self.made, self.levels = MADE(d, levels, hidden, features), levels
-
-    def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        cell = (self.levels * x).floor()
-        log_P = self.made(2 * cell / (self.levels - 1) - 1, context).log_softmax(2)
-        here = cell.long().unsqueeze(2)
-        log_P_here = log_P.gather(2, here).squeeze(2)
-        F = torch.cat([torch.zeros_like(log_P[..., :1]), log_P.exp().cumsum(2)], 2)
-        z = F.gather(2, here).squeeze(2) + log_P_here.exp() * (self.levels * x - cell)
-        return z, log_P_here.sum(1) + x.shape[1] * math.log(self.levels)
 
 
 def gap(flow: Flow, density: Density) -> float:
@@ -135,8 +119,7 @@ def categorical(
 ) -> dict[str, float]:
     """Train the autoregressive model of whole numbers; with labels, also without them by averaging."""
     context = labels if features else dict.fromkeys(labels)
-    base = UniformBox(64, 0.0, 1.0)
-    flow = Flow(Compose([Staircase(64, 17, (256,), features), Dequantize(17)]), base, features).float()
+    flow = made(64, (256,), features=features).float()
     fit(flow, images["train"], steps=steps, seed=seed, context=context["train"],
         validation=images["validation"], validation_context=context["validation"],
         **CATEGORICAL_SETTINGS)  # fmt: skip

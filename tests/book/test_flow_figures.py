@@ -5,10 +5,13 @@ They are opened from a file, as a reader does who has no server.
 
 from __future__ import annotations
 
+import json
 import math
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,7 +51,7 @@ PROBED = {"planar": "z", "coupling": "z", "field": "z", "change": "z", "mixture"
 PROBED |= {"compose": "z", "temperature": "z"}
 # neither a probe nor a plane: sliders, a picture and numbers
 ALONE = ["latent", "dequantise", "cost", "film"]
-FIGURES = [*PROBED, "haar", "lift", "made", "reflow", *ALONE]
+FIGURES = [*PROBED, "haar", "lift", "made", "reflow", "choose", *ALONE]
 ELSEWHERE = ["glow-read", "glow-sample", "draw"]  # placed in the book too, and tested in files of their own
 # sliders that must leave the log-det alone, by their labels
 STILL = {"coupling": "c,", "mixture": "n,", "compose": "w,"}
@@ -664,6 +667,60 @@ def test_reflow_is_flowlibs(arithmetic: Page) -> None:
     torch.testing.assert_close(torch.tensor(bends), torch.stack(parts).mean(0), rtol=2e-2, atol=1e-3)
 
 
+def results() -> dict[str, Any]:
+    return json.loads((STATIC.parents[1] / "benchmarks/results/lecture_16.json").read_text("utf-8"))
+
+
+def test_choose_shows_the_experiments_means(arithmetic: Page) -> None:
+    shown = arithmetic.evaluate("flowFigures.chooseData")
+    found = results()
+    keys = {
+        "bits": ("test", 1),
+        "sampling": ("sampling", 1e3),
+        "memory": ("memory_mb", 1),
+        "looks": ("looks", 1),
+    }
+    assert [row["model"] for row in shown[::2]] == list(found["models"])
+    for place, row in enumerate(shown):
+        assert row["budget"] == found["budgets"][place % 2]
+        about = found["models"][row["model"]]
+        assert {key: row[key] for key in ("family", "kind", "labels")} == {
+            key: about[key] for key in ("family", "kind", "labels")
+        }
+        assert row["parameters"] == about["parameters"] / 1e3
+        runs = [r for r in found["runs"] if (r["model"], r["budget"]) == (row["model"], place % 2)]
+        for key, (name, factor) in keys.items():
+            average = factor * sum(run[name] for run in runs) / len(runs)
+            assert row[key] == pytest.approx(average, rel=1e-3, abs=6e-3)
+
+
+def test_choose_sorts_filters_and_finds_the_front(arithmetic: Page) -> None:
+    draw = random.Random(5)
+    rows = [
+        {"name": str(i), "kind": draw.choice("ab"), "x": draw.randint(0, 9), "y": draw.randint(0, 9)}
+        for i in range(60)
+    ]
+    rising, falling, some, best = arithmetic.evaluate(
+        """rows => {
+            const { sorted, filtered, front } = flowFigures.math.choose;
+            return [sorted(rows, "x"), sorted(rows, "x", true), filtered(rows, {kind: "a", x: "all"}),
+                front(rows, ["x", "y"])];
+        }""",
+        rows,
+    )
+    assert rising == sorted(rows, key=lambda row: row["x"])
+    assert falling == sorted(rows, key=lambda row: -row["x"])
+    assert some == [row for row in rows if row["kind"] == "a"]
+    worse = {(a["x"], a["y"]) for a in rows}
+    on_front = [
+        row
+        for row in rows
+        if not any(x <= row["x"] and y <= row["y"] and (x, y) != (row["x"], row["y"]) for x, y in worse)
+    ]
+    assert best == on_front
+    assert 1 < len(best) < len(rows)
+
+
 # --- what is drawn and said ------------------------------------------------------------
 
 
@@ -1018,6 +1075,58 @@ def test_time_and_steps_move_the_walks(page: Page, how: str) -> None:
     settle(page)
     assert readout(page, "reflow") == before
     assert pictures(page, "reflow") == seen
+
+
+def column(page: Page, number: int) -> list[float]:
+    """The numbers of one column of the table, from the top; column 1 is that of the bits."""
+    cells = page.locator(f"[data-figure=choose] tbody tr > :nth-child({number + 1})").all_inner_texts()
+    return [float(cell.replace("−", "-")) for cell in cells]
+
+
+@pytest.mark.parametrize("how", ["keyboard", "touch"])
+def test_a_heading_sorts_the_table(page: Page, how: str) -> None:
+    heads = page.locator("[data-figure=choose] thead button")
+    assert column(page, 1) == sorted(column(page, 1))
+    for _ in range(2):
+        heads.nth(2).press("Enter") if how == "keyboard" else heads.nth(2).tap()
+        settle(page)
+        times = column(page, 2)
+        assert times == sorted(times, reverse=_ == 1)
+    assert page.locator("[data-figure=choose] thead th").nth(2).get_attribute("aria-sort") == "descending"
+    status = page.locator("[data-figure=choose] .flow-summary[aria-live=polite]")
+    page.wait_for_function("text => text.textContent.includes('largest first')", arg=status.element_handle())
+
+
+def test_the_front_is_that_of_what_is_left(page: Page) -> None:
+    found = results()
+    budgets = [str(budget).removesuffix(".0") for budget in found["budgets"]]
+    selects = page.locator("[data-figure=choose] select")
+    for budget, kind in ((0, "all"), (1, "bound"), (1, "exact")):
+        seen = pictures(page, "choose")
+        selects.nth(0).select_option(budgets[budget])
+        selects.nth(1).select_option(kind)
+        settle(page)
+        assert pictures(page, "choose") != seen
+        names = [
+            name
+            for name, row in found["models"].items()
+            if not row["labels"] and kind in ("all", row["kind"])
+        ]
+        costs = []
+        for name in names:
+            runs = [r for r in found["runs"] if (r["model"], r["budget"]) == (name, budget)]
+            costs.append([sum(r[key] for r in runs) / len(runs) for key in ("sampling", "test")])
+        a, b = torch.tensor(costs)[:, None], torch.tensor(costs)
+        beaten = ((a <= b).all(2) & (a < b).any(2)).any(0).tolist()
+        bold = page.locator("[data-figure=choose] .flow-front th").all_inner_texts()
+        best = {name for name, out in zip(names, beaten, strict=True) if not out}
+        assert {text[2:] for text in bold} == best
+        shown = readout(page, "choose")
+        assert shown["on the front"] == str(len(best))
+        assert shown["shown"] == f"{len(names)} of {2 * len(found['models'])}"
+    page.locator("[data-figure=choose] .flow-reset").click()
+    settle(page)
+    assert readout(page, "choose")["shown"] != shown["shown"]
 
 
 @pytest.mark.parametrize("figure", PROBED)

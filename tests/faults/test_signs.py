@@ -440,9 +440,9 @@ def test_a_wrong_sign_fails_a_lecture(fault, copy, monkeypatch):
     if fault.lecture is None:
         assert fault.unwritten, "a fault without a lecture says which one is not written yet"
         pytest.skip(fault.unwritten)
+    own = f"fit_{Path(fault.place.split()[0]).stem}"  # the trainer that the fault is in runs
     plant(fault, copy / "flowlib")
     with imported_from(copy) as flowlib, pytest.raises(flowlib.check.CheckFailed):
-        own = f"fit_{Path(fault.place.split()[0]).stem}"  # the trainer that the fault is in runs
         run_lecture(fault.lecture, monkeypatch, TRAINERS - {own})
 
 
