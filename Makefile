@@ -70,7 +70,7 @@ benchmarks: $(OTHERS)/ready
 	$(OTHERS)/bin/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.ablation
 	$(BIN)/python -m benchmarks.lab
-	for n in 10 11 12 13 14; do $(BIN)/python -m benchmarks.lecture_$$n || exit 1; done
+	for n in 10 11 12 13 14 17; do $(BIN)/python -m benchmarks.lecture_$$n || exit 1; done
 
 serve: book
 	$(BIN)/python -m http.server --directory _build/html 8000
