@@ -8,7 +8,7 @@
   const folder = new URL("figures/", document.currentScript.src);
   const parts = [
     "math.js", "kit.js", "plane.js", "line.js", "planar.js", "coupling.js", "change.js",
-    "made.js", "mixture.js", "lift.js", "haar.js", "field.js",
+    "made.js", "mixture.js", "lift.js", "haar.js", "field.js", "tarflow_weights.js", "tarflow.js",
   ];
 
   const load = (name) =>
@@ -24,7 +24,8 @@
   async function start() {
     const places = document.querySelectorAll("div.flow-figure[data-figure]");
     if (!places.length) return;
-    await Promise.all(parts.map(load));
+    const wanted = (name) => name !== "tarflow_weights.js" || document.querySelector("[data-figure=tarflow]");
+    await Promise.all(parts.filter(wanted).map(load));
     for (const place of places) {
       const build = flowFigures.build[place.dataset.figure];
       if (build) build(place);

@@ -250,8 +250,8 @@ class TarFlowBlock(Bijection):
 
     def patches(self, image: Tensor) -> Tensor:
         """The patches in this block's order, from ``(B, C, H, W)`` to ``(B, T, C · patch²)``."""
-        cut = image.unfold(2, self.patch, self.patch).unfold(3, self.patch, self.patch)
-        tokens = cut.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+        cut = image.unflatten(3, (-1, self.patch)).unflatten(2, (-1, self.patch))
+        tokens = cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
         return tokens.flip(1) if self.flip else tokens
 
     def image(self, tokens: Tensor) -> Tensor:
