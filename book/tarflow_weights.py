@@ -30,7 +30,7 @@ def train() -> Flow:
     flow = Flow([*blocks.bijection, Logit(0.05), Dequantize(17)], StandardNormal(SHAPE), CLASSES)
     images, labels = digits("train")
     rows = one_hot(labels, CLASSES).float()
-    fit(flow, images.float(), context=rows, steps=1500, batch_size=32, lr=8e-3, progress=False)
+    fit(flow, images.float(), context=rows, steps=1200, batch_size=32, lr=8e-3, progress=False)
     return blocks
 
 
