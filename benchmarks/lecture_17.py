@@ -34,8 +34,8 @@ from flowlib import (
 from flowlib.data import digits
 
 SHAPE, LEVELS, CLASSES, DRAWS, SEEDS = (1, 8, 8), 17, 10, 10, range(3)
-BUDGETS, SAMPLE_STEPS = (300, 1500), 500
-SIGMAS, WEIGHTS, EACH = (0.1, 0.2, 0.3), (0.0, 1.0, 2.0), 50  # EACH samples of every class
+BUDGETS, SAMPLE_STEPS = (300, 1500), 300
+SIGMAS, WEIGHTS, EACH = (0.1, 0.2, 0.3), (0.0, 2.0), 30  # EACH samples of every class
 SETTINGS: dict[str, Any] = {"batch_size": 32, "lr": 4e-3, "progress": False}
 SIZES: dict[str, Any] = {"layers": 8, "hidden": (64,), "context_features": CLASSES}
 
