@@ -37,7 +37,7 @@ BUDGETS: dict[str, tuple[dict, int, float, float]] = {
     "flowpp": ({"hidden": (64,)}, 100, 1e-2, 0.5),
     "vflow": (WIDE, 60, STEADY, 0.4),
     "ffjord": ({"hidden": (64, 64), "steps": 4}, 200, 1e-2, 0.2),
-    "tarflow": ({}, 60, STEADY, 0.3),
+    "tarflow": ({}, 60, STEADY, 0.2),
 }
 # a planar or radial layer bends the space along one line or around one point: what they can do for 64
 # correlated pixels shows after a linear layer that has taken the correlation away
