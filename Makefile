@@ -73,7 +73,7 @@ benchmarks: $(OTHERS)/ready
 	$(BIN)/python -m benchmarks.ablation
 	$(BIN)/python -m benchmarks.lab
 	$(BIN)/python -m benchmarks.glow_in_the_book
-	for n in 10 11 12 13 14 15 16; do $(BIN)/python -m benchmarks.lecture_$$n || exit 1; done
+	for n in 10 11 12 13 14 15 16 17; do $(BIN)/python -m benchmarks.lecture_$$n || exit 1; done
 
 serve: book
 	$(BIN)/python -m http.server --directory _build/html 8000

@@ -8,6 +8,7 @@ network every patch it has already seen, or by Jacobi's iteration over all patch
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +59,8 @@ class CausalTransformer(Conditioner):
     Reference: Vaswani et al., *Attention Is All You Need*, NeurIPS 2017, arXiv:1706.03762.
     """
 
+    layers: Any  # a list of _CausalLayer
+
     def __init__(
         self,
         tokens: int,
@@ -97,7 +100,7 @@ class CausalTransformer(Conditioner):
             hidden = hidden + self.context(context)[:, None]
         now: list[Past] = []
         for k, layer in enumerate(self.layers):
-            hidden, kept = layer(hidden, past[k] if past else None)
+            hidden, kept = layer.extend(hidden, past[k] if past else None)
             now.append(kept)
         return self.last(hidden), now
 
@@ -115,7 +118,7 @@ class _CausalLayer(nn.Module):
             nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, width)
         )
 
-    def forward(self, hidden: Tensor, past: Past | None) -> tuple[Tensor, Past]:
+    def extend(self, hidden: Tensor, past: Past | None) -> tuple[Tensor, Past]:
         split = self.inner(self.norm(hidden)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         query, key, value = split.unbind(0)
         if past is not None:
@@ -250,8 +253,8 @@ class TarFlowBlock(Bijection):
 
     def patches(self, image: Tensor) -> Tensor:
         """The patches in this block's order, from ``(B, C, H, W)`` to ``(B, T, C · patch²)``."""
-        cut = image.unfold(2, self.patch, self.patch).unfold(3, self.patch, self.patch)
-        tokens = cut.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+        cut = image.unflatten(3, (-1, self.patch)).unflatten(2, (-1, self.patch))
+        tokens = cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
         return tokens.flip(1) if self.flip else tokens
 
     def image(self, tokens: Tensor) -> Tensor:

@@ -5,9 +5,11 @@ They are opened from a file, as a reader does who has no server.
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import random
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,14 +30,18 @@ from flowlib import (
     Augment,
     Bijection,
     Compose,
+    Dequantize,
     Euler,
     Flow,
     Haar,
+    Logit,
     Planar,
     RungeKutta,
     Scale,
     StandardNormal,
+    TarFlowBlock,
     UniformBox,
+    bits_per_dim,
     check,
     mixture_logit,
     solve_mixture_logit,
@@ -51,7 +57,7 @@ PROBED = {"planar": "z", "coupling": "z", "field": "z", "change": "z", "mixture"
 PROBED |= {"compose": "z", "temperature": "z"}
 # neither a probe nor a plane: sliders, a picture and numbers
 ALONE = ["latent", "dequantise", "cost", "film"]
-FIGURES = [*PROBED, "haar", "lift", "made", "reflow", "choose", *ALONE]
+FIGURES = [*PROBED, "haar", "lift", "made", "reflow", "choose", "tarflow", *ALONE]
 ELSEWHERE = ["glow-read", "glow-sample", "draw"]  # placed in the book too, and tested in files of their own
 # sliders that must leave the log-det alone, by their labels
 STILL = {"coupling": "c,", "mixture": "n,", "compose": "w,"}
@@ -403,6 +409,89 @@ def test_haar_shows_training_digits(arithmetic: Page) -> None:
     images, labels = digits("train")
     found = [(images[:, 0] == digit).all((1, 2)).nonzero().flatten() for digit in shown]
     assert [labels[rows].tolist() for rows in found] == [[0], [2], [3], [5]]
+
+
+def figures_tarflow() -> list[TarFlowBlock]:
+    """The blocks whose weights the figure has, in float64."""
+    text = (STATIC / "figures" / "tarflow_weights.js").read_text("utf-8")
+    tensors = json.loads(re.search(r"tensors: (.*),", text)[1])
+    packed = base64.b64decode(re.search(r'numbers: "(.*)"', text)[1])
+    numbers = (
+        torch.frombuffer(bytearray(packed), dtype=torch.int16)
+        .double()
+        .split([math.prod(shape) for _, shape, _ in tensors])
+    )
+    blocks = [
+        TarFlowBlock((1, 8, 8), hidden=(24,), heads=2, context_features=10, flip=k % 2 == 1) for k in range(4)
+    ]
+    state = {
+        name: scale * part.reshape(shape) for part, (name, shape, scale) in zip(numbers, tensors, strict=True)
+    }
+    torch.nn.ModuleList(blocks).load_state_dict(state)
+    return blocks
+
+
+def test_tarflow_is_flowlibs(arithmetic: Page) -> None:
+    z, blocks = torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(4)), figures_tarflow()
+    digits_asked = [0, 3, 7, 9]
+    runs = arithmetic.evaluate(
+        "([all, digits]) => all.map((z, i) => flowFigures.math.tarflow(z, digits[i]))",
+        [z.tolist(), digits_asked],
+    )
+    label = torch.eye(10)[digits_asked]
+    image = z[:, None]
+    for k, block in enumerate(blocks):
+        close(f"into block {k + 1}", [run[k]["z"] for run in runs], image[:, 0])
+        image, log_det = block(image, label)
+        close(f"out of block {k + 1}", [run[k]["x"] for run in runs], image[:, 0])
+        close(f"log-det of block {k + 1}", [run[k]["logDets"][-1] for run in runs], log_det)
+
+
+def test_tarflows_weights_are_small_and_of_a_model_that_has_learned() -> None:
+    assert (STATIC / "figures" / "tarflow_weights.js").stat().st_size < 200_000
+    images, labels = digits("test")
+    torch.manual_seed(0)
+    flow = Flow([*figures_tarflow(), Logit(0.05), Dequantize(17)], StandardNormal((1, 8, 8)), 10)
+    with torch.no_grad():
+        log_p = flow.log_prob(images.double(), torch.eye(10)[labels])
+    assert bits_per_dim(log_p.mean(), 64) < 2.35  # pixel histograms have 2.42
+
+
+@pytest.mark.parametrize("how", ["keyboard", "touch"])
+def test_patches_are_written_one_by_one(page: Page, how: str) -> None:
+    slider = page.locator("[data-figure=tarflow] input")
+    before, seen = readout(page, "tarflow"), pictures(page, "tarflow")
+    assert (before["block"], before["patch"], before["order"]) == ("4 of 4", "8 of 16", "last patch first")
+    slider.scroll_into_view_if_needed()
+    if how == "keyboard":
+        slider.press("ArrowRight")
+    else:
+        box = slider.bounding_box()
+        page.touchscreen.tap(box["x"] + 0.3 * box["width"], box["y"] + 8)
+    settle(page)
+    after, now = readout(page, "tarflow"), pictures(page, "tarflow")
+    assert all(now[name] != seen[name] for name in seen)
+    assert after["log |det|"] != before["log |det|"]
+    if how == "keyboard":
+        assert (after["block"], after["patch"]) == ("4 of 4", "9 of 16")
+    status = page.locator("[data-figure=tarflow] .flow-summary[aria-live=polite]")
+    page.wait_for_function("text => text.textContent.startsWith('Block')", arg=status.element_handle())
+
+
+def test_other_noise_another_digit_and_back(page: Page) -> None:
+    before, seen = readout(page, "tarflow"), pictures(page, "tarflow")
+    other, reset = page.locator("[data-figure=tarflow] button").all()
+    other.click()
+    settle(page)
+    drawn = pictures(page, "tarflow")
+    assert all(drawn[name] != seen[name] for name in seen)
+    page.locator("[data-figure=tarflow] select").select_option("7")
+    settle(page)
+    assert pictures(page, "tarflow")["flow-lines"] != drawn["flow-lines"]
+    reset.click()
+    settle(page)
+    assert readout(page, "tarflow") == before
+    assert pictures(page, "tarflow") == seen
 
 
 def lifted(a: float, k: float, sigma: float) -> Flow:

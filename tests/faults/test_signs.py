@@ -184,10 +184,8 @@ FAULTS = [
     Fault(
         "layers/wavelet.py WaveletFlow.scale_log_prob", ") + log_det", ") - log_det", "wavelet scales", "13"
     ),
-    Fault(
-        "layers/tarflow.py TarFlowBlock.forward", "log_det + alpha", "log_det - alpha", "tarflow", None, "17"
-    ),
-    Fault("layers/tarflow.py TarFlowBlock.inverse", "(z), -alpha", "(z), alpha", "tarflow", None, "17"),
+    Fault("layers/tarflow.py TarFlowBlock.forward", "log_det + alpha", "log_det - alpha", "tarflow", "17"),
+    Fault("layers/tarflow.py TarFlowBlock.inverse", "(z), -alpha", "(z), alpha", "tarflow", "17"),
     Fault("train/flow_for.py Flatten.forward", "z.new_zeros(", "z.new_ones(", "flatten", None, NO_LECTURE),
     Fault("train/flow_for.py Flatten.inverse", "x.new_zeros(", "x.new_ones(", "flatten", None, NO_LECTURE),
     Fault("layers/vflow.py Augment.forward", "x, self", "x, -self", "augmentation", "12"),

@@ -37,6 +37,7 @@ BUDGETS: dict[str, tuple[dict, int, float, float]] = {
     "flowpp": ({"hidden": (64,)}, 100, 1e-2, 0.5),
     "vflow": (WIDE, 60, STEADY, 0.4),
     "ffjord": ({"hidden": (64, 64), "steps": 4}, 200, 1e-2, 0.2),
+    "tarflow": ({}, 60, STEADY, 0.2),
 }
 # a planar or radial layer bends the space along one line or around one point: what they can do for 64
 # correlated pixels shows after a linear layer that has taken the correlation away
@@ -65,7 +66,7 @@ def test_every_row_has_a_budget():
 @pytest.mark.parametrize("name", BUDGETS)
 def test_a_few_seconds_of_training_beat_the_best_gaussian(name):
     keywords, steps, lr, margin = BUDGETS[name]
-    data = IMAGES if "scales" in sizes_of(name) else VECTORS
+    data = IMAGES if {"scales", "patch"} & set(sizes_of(name)) else VECTORS
     flow = flow_for(data, name, **keywords)
     if name in AFTER_A_LINEAR_LAYER:
         *layers, logit, dequantize = flow.bijection
