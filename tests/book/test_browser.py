@@ -145,6 +145,28 @@ def test_search_finds_a_word(opened: str, browser: Browser, html: Path, server: 
     assert not visit.errors
 
 
+@pytest.mark.parametrize(
+    ("words", "first"),
+    [
+        ("7.13", "nbs/07_coupling_flows.html#formula-7-13"),
+        ("6.1", "nbs/06_planar_flows.html#formula-6-1"),
+        ("ActNorm", "book/api.html#flowlib.layers.glow.ActNorm"),
+        ("fit", "book/api.html#flowlib.train.fit"),
+        ("pushforward", "book/glossary.html#term-pushforward"),
+        ("bits per dimension", "book/glossary.html#term-bits-per-dimension"),
+    ],
+)
+def test_search_puts_numbers_names_and_terms_first(
+    words: str, first: str, browser: Browser, html: Path
+) -> None:
+    page = browser.new_page()
+    page.goto(f"{html.as_uri()}/search.html?q={words}")
+    page.wait_for_selector("#search-results li a", timeout=15_000)
+    found = page.eval_on_selector_all("#search-results li a", "links => links.map(link => link.href)")
+    page.close()
+    assert [link.removeprefix(f"{html.as_uri()}/").partition("?")[0] for link in found][:1] == [first]
+
+
 def test_a_search_starts_from_any_page(browser: Browser, html: Path) -> None:
     page = browser.new_page()
     page.goto((html / "book" / "index.html").as_uri())

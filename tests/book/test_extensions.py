@@ -157,3 +157,14 @@ def test_the_errata_page_shows_every_kind() -> None:
 
     page = (ROOT / "book" / "errata.md").read_text("utf-8")
     assert re.findall(r"^```\{errata\} (.+)$", page, re.MULTILINE) == list(course_pages.KINDS)
+
+
+def test_a_signature_over_several_lines_is_no_list_without_terms(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "book" / "_ext"))
+    import accessible
+
+    html = '(\n<dl>\n<dd><em>z</em>,</dd>\n<dd><a href="#b">x</a></dd>\n</dl>\n)'
+    lines = '<span class="sig-lines"><span><em>z</em>,</span><span><a href="#b">x</a></span></span>'
+    assert accessible.signatures_as_lines(html) == f"(\n{lines}\n)"
+    true_list = "<dl>\n<dt>a</dt>\n<dd>b</dd>\n</dl>"
+    assert accessible.signatures_as_lines(true_list) == true_list
