@@ -76,7 +76,7 @@ class Flow(nn.Module):
 
     @property
     def layers(self) -> list[Bijection]:
-        """The layers in generative order; a bijection that is no :class:`Compose` is one."""
+        """The layers in generative order; a bijection that is no composition is one."""
         return list(self.bijection) if isinstance(self.bijection, Compose) else [self.bijection]
 
     @property

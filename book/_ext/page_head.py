@@ -14,7 +14,7 @@ from typing import Any
 from docutils import nodes
 from sphinx.application import Sphinx
 
-PICTURE = "_static/start.png"
+PICTURE = "_static/glow.png"
 LONGEST = 200  # what a search engine shows of a sentence
 ROW = re.compile(r"\{lecture\}`[^`]*<(\d+)>` \| ([^|]+) \|")
 

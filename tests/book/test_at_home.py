@@ -109,11 +109,11 @@ def test_a_page_says_what_it_is_about(small):
     lecture, start = meta(read(out / "nbs/01_ones.html")), meta(read(out / "index.html"))
     assert lecture["description"] == lecture["og:description"] == "Add ones & twos."
     assert lecture["og:title"] == "1. Ones"
-    assert lecture["og:image"] == "https://ada.github.io/flows/_static/start.png"
+    assert lecture["og:image"] == "https://ada.github.io/flows/_static/glow.png"
     assert start["description"].startswith("Say git clone https://github.com/Ada/flows. And more words.")
     assert start["description"].endswith("words.")
     assert 150 < len(start["description"]) <= 200
-    assert (ROOT / "book" / "_static" / "start.png").exists()
+    assert (ROOT / "book" / "_static" / "glow.png").exists()
 
 
 @pytest.mark.xdist_group("book")

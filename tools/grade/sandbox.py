@@ -175,8 +175,8 @@ def _bubblewrap(program: str) -> list[str]:
     command += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache", "--proc", "/proc", "--dev", "/dev"]
     command += ["--size", str(SPACE), "--tmpfs", "/dev/shm"]
     command += ["--dir", "/tmp/home", "--chdir", "/tmp/home"]
-    for path, place in _course():
-        command += ["--ro-bind", path, place]
+    for file, place in _course():
+        command += ["--ro-bind", file, place]
     command += ["--remount-ro", "/", "--remount-ro", "/dev"]
     return [*command, sys.executable, "/course/inside.py"]
 
