@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.machine import describe
-from flowlib import bits_per_dim
+from flowlib import Flow, bits_per_dim
 
 
 def publish(name: str, text: str | None, run: Callable[[], dict[str, Any]]) -> None:
@@ -51,4 +51,11 @@ def baselines(images: Tensor, new_images: Tensor, levels: int = 17) -> dict[str,
     }
 
 
-__all__ = ["baselines", "publish"]
+@torch.no_grad()
+def bits(flow: Flow, x: Tensor, draws: int, context: Tensor | None = None) -> float:
+    """Bits per dimension, a mean over the same draws of dequantisation noise at every call."""
+    torch.manual_seed(1)
+    return sum(bits_per_dim(flow.log_prob(x, context), 64).mean().item() for _ in range(draws)) / draws
+
+
+__all__ = ["baselines", "bits", "publish"]

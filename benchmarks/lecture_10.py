@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from benchmarks.categorical import made
-from benchmarks.experiment import baselines, publish
+from benchmarks.experiment import baselines, bits, publish
 from flowlib import MODELS, Compose, Dequantize, Flow, Logit, bits_per_dim, fit
 from flowlib.data import Checkerboard, Density, TwoMoons, load_dataset
 from flowlib.layers.autoregressive import Autoregressive
@@ -131,13 +131,6 @@ def categorical(
         log_P = torch.stack(each, 1).logsumexp(1) - math.log(10)
         found["test, labels averaged out"] = bits_per_dim(log_P, 64).mean().item()
     return found
-
-
-@torch.no_grad()
-def bits(flow: Flow, x: Tensor, draws: int, context: Tensor | None = None) -> float:
-    """Bits per dimension, a mean over the same draws of dequantisation noise at every call."""
-    torch.manual_seed(1)
-    return sum(bits_per_dim(flow.log_prob(x, context), 64).mean().item() for _ in range(draws)) / draws
 
 
 def run() -> dict[str, Any]:

@@ -9,27 +9,26 @@ done: an interrupted run goes on where it stopped. One thread, float32.
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import one_hot
 
 from benchmarks import energy, looks
 from benchmarks.categorical import PixelTransformer, categorical, made
-from benchmarks.experiment import baselines, publish
+from benchmarks.chains import guide, known, normalise
+from benchmarks.entrants import ROWS, USUAL, Row, classes, digits, parts
+from benchmarks.experiment import baselines, bits, publish
 from benchmarks.memory import Memory
-from flowlib import MODELS, Flow, bits_per_dim, fit, fit_matching
-from flowlib.data import Dataset, load_dataset
-from flowlib.train.flow_for import flow_for
+from flowlib import MODELS, Flow
+from flowlib.data import load_dataset
 from flowlib.train.report import mean_nats
 
 BUDGETS, SEEDS, LOOKS, DRAWS = (2.0, 8.0), range(3), 8, 10
@@ -38,124 +37,6 @@ FIGURE = Path("book/_static/figures/choose-data.js")
 DRAWN, SHEET = 400, 16  # images whose looks are measured, and those that are kept
 TOLD = ("seconds", "test", "train", "sampling", "memory_mb", "looks")
 CPU = torch.device("cpu")
-CHAINS, LENGTHS, STEP = 64, (10, 100, 1000), 0.1  # of annealed importance sampling
-
-
-@dataclass(frozen=True)
-class Row:
-    """One model.
-
-    Attributes:
-        family: coupling, autoregressive, continuous, whole numbers, energy or another kind of flow.
-        kind: what its number of bits is: an exact value, a bound from above, or an estimate.
-        make: builds it.
-        settings: of the training, where they are not the usual ones.
-        train: the training; ``fit`` if not given.
-        labels: whether it is told the class.
-        image: whether it takes images, or their pixels in a row.
-    """
-
-    family: str
-    kind: str
-    make: Callable[[], Flow]
-    settings: dict[str, Any] = field(default_factory=dict)
-    train: Callable[..., Any] = fit
-    labels: bool = False
-    image: bool = False
-
-
-USUAL: dict[str, Any] = {"batch_size": 64, "lr": 3e-3, "ema": 0.99, "progress": False}
-
-
-@cache
-def digits() -> Dataset:
-    """The digits, a tenth of the training images held out, pixels in a row."""
-    return load_dataset("digits").hold_out(143)
-
-
-def parts(row: Row) -> dict[str, Tensor]:
-    """The images as this model takes them."""
-    data = digits()
-    images = {"train": data.train, "validation": data.validation, "test": data.test}
-    return {name: (x if row.image else x.flatten(1)).float() for name, x in images.items()}  # type: ignore
-
-
-def classes(row: Row) -> dict[str, Tensor | None]:
-    """One row for each image that says its class, if the model is told."""
-    data = digits()
-    labels = {"train": data.train_labels, "validation": data.validation_labels, "test": data.test_labels}
-    return {name: one_hot(y, 10).float() if row.labels else None for name, y in labels.items()}  # type: ignore
-
-
-def in_a_row() -> Dataset:
-    """The digits as vectors, for models that could take images and here do not."""
-    data = digits()
-    vectors = {name: getattr(data, name).flatten(1) for name in ("train", "test", "validation")}
-    return Dataset("digits", levels=17, **vectors)
-
-
-def flow(family: str, model: str, labels: bool = False, image: bool = False, **sizes: Any) -> Row:
-    """A row of ``MODELS``, with the usual steps from whole numbers to the real line."""
-    train, settings = sizes.pop("train", fit), sizes.pop("settings", {})
-
-    def make() -> Flow:
-        return flow_for(digits() if image else in_a_row(), model, 10 if labels else 0, **sizes)
-
-    return Row(family, "bound", make, settings, train, labels, image)
-
-
-def energy_based(loss: Callable[[], Any], lr: float) -> Row:
-    """The energy of a Gaussian and of a network, with its own way to train."""
-
-    def make() -> Flow:
-        layers = energy.whitening(parts_flat()["train"])
-        return energy.EnergyFlow(layers, energy.Energy(64), loss())
-
-    return Row("energy", "estimate", make, {"lr": lr, "validation": None})
-
-
-def parts_flat() -> dict[str, Tensor]:
-    """The images with their pixels in a row."""
-    return parts(Row("", "", lambda: None))  # type: ignore[arg-type, return-value]
-
-
-WIDE: dict[str, Any] = {"layers": 8, "hidden": (256, 256)}
-DEEP: dict[str, Any] = {"layers": 8, "scales": 3, "hidden": (32,), "image": True}
-STEEP = {"lr": 4e-3}
-PATCHES: dict[str, Any] = {"image": True, "layers": 4, "hidden": (64, 64), "patch": 4}
-PATCHES["settings"] = STEEP | {"batch_size": 32}
-VELOCITY: dict[str, Any] = {"hidden": (256, 256), "steps": 4, "settings": STEEP}
-ROWS: dict[str, Row] = {
-    "linear": flow("other flow", "linear", settings=STEEP),
-    "planar": flow("other flow", "planar", layers=32, settings=STEEP),
-    "radial": flow("other flow", "radial", layers=32, settings=STEEP),
-    "NICE": flow("coupling", "nice", **WIDE),
-    "RealNVP": flow("coupling", "realnvp", **WIDE),
-    "multi-scale RealNVP": flow("coupling", "realnvp_multiscale", image=True, scales=2, hidden=(32, 32)),
-    "Glow": flow("coupling", "glow", **DEEP),
-    "spline coupling": flow("coupling", "spline", layers=8, hidden=(128, 128), bins=8),
-    "Flow++": flow("coupling", "flowpp", layers=4, hidden=(128, 128), components=8),
-    "VFlow": flow("coupling", "vflow", extra=32, **WIDE),
-    "Wavelet Flow": flow("coupling", "wavelet", **DEEP),
-    "MAF": flow("autoregressive flow", "maf", layers=5, hidden=(256, 256)),
-    "IAF": flow("autoregressive flow", "iaf", layers=3, hidden=(256, 256), settings=STEEP),
-    "spline MAF": flow("autoregressive flow", "spline_ar", layers=3, hidden=(256, 256), bins=8),
-    "TarFlow": flow("autoregressive flow", "tarflow", **PATCHES),
-    "FFJORD": flow("continuous", "ffjord", **VELOCITY),
-    "flow matching": flow("continuous", "ffjord", train=fit_matching, **VELOCITY),
-    "categorical MADE": Row("whole numbers", "exact", lambda: made(64, (256,)), STEEP),
-    "categorical MADE, labels": Row(
-        "whole numbers", "exact", lambda: made(64, (256,), features=10), STEEP, labels=True
-    ),
-    "causal transformer": Row(
-        "whole numbers",
-        "exact",
-        lambda: categorical(PixelTransformer(64, 17)),
-        {"batch_size": 16, "lr": 6e-3},
-    ),
-    "energy, score matching": energy_based(lambda: energy.DenoisingScoreMatching(0.3), 2e-3),
-    "energy, contrastive": energy_based(lambda: energy.ContrastiveDivergence(64, 256, 10, 0.02), 1e-3),
-}
 
 
 def processor_seconds(work: Callable[[], Any], times: int = 1) -> float:
@@ -221,82 +102,6 @@ def one_run(name: str, budget: int, seed: int, steps: int) -> dict[str, Any]:
 def as_text(image: list[int]) -> str:
     """An image in 64 letters, 0 to 9 and a to g."""
     return "".join("0123456789abcdefg"[pixel] for pixel in image)
-
-
-@torch.no_grad()
-def bits(model: Flow, x: Tensor, draws: int, context: Tensor | None = None) -> float:
-    """Bits per dimension, a mean over the same draws of dequantisation noise at every call."""
-    torch.manual_seed(1)
-    return sum(bits_per_dim(model.log_prob(x, context), 64).mean().item() for _ in range(draws)) / draws
-
-
-# --- the normaliser of the energy-based models ----------------------------------------------
-
-
-@cache
-def guide() -> Flow:
-    """A RealNVP of the whitened logits, from which the chains start."""
-    images = parts_flat()
-    torch.manual_seed(0)
-    to_logits = energy.Compose(energy.whitening(images["train"]))
-    with torch.no_grad():
-        points = {name: to_logits.inverse(torch.cat([x] * 10))[0] for name, x in images.items()}
-    model = MODELS["realnvp"](64, layers=6, hidden=(128, 128)).float()
-    settings = USUAL | {"lr": 1e-3}
-    fit(model, points["train"], steps=1000, validation=points["validation"], **settings)
-    return model.requires_grad_(False)
-
-
-def normalise(model: energy.EnergyFlow, x: Tensor, seed: int) -> dict[str, Any]:
-    """Set log Z by the longest chains from the guide, and keep what shorter ones and the way back say."""
-    torch.manual_seed(100 + seed)
-    return chains(lambda w: -model.energy.energy(w), model, x)
-
-
-def chains(
-    log_density: energy.LogDensity,
-    model: energy.EnergyFlow | None = None,
-    x: Tensor | None = None,
-    exact: Tensor | None = None,
-) -> dict[str, Any]:
-    """Annealed importance sampling both ways; the way back starts from exact draws or from settled chains."""
-    found: dict[str, Any] = {"chains": []}
-    for length in LENGTHS:
-        log_weight, w = energy.anneal(guide().log_prob, log_density, guide().sample(CHAINS), length, STEP)
-        found["chains"].append(
-            {"length": length, "log_Z": energy.log_mean(log_weight), "mean": log_weight.mean().item()}
-            | {"deviation": log_weight.std().item(), "ess": energy.effective(log_weight)}
-        )
-    if exact is None:
-        rows = torch.multinomial(log_weight.softmax(0), CHAINS, replacement=True)
-        exact = energy.settle(log_density, w[rows], 300, STEP)
-    for entry in found["chains"]:
-        back = energy.anneal(guide().log_prob, log_density, exact, entry["length"], STEP, backward=True)[0]
-        entry |= {"back": -energy.log_mean(back), "mean_back": -back.mean().item()}
-        entry["ess_back"] = energy.effective(back)
-        if model is not None and x is not None:
-            for key, log_Z in (("bits", entry["log_Z"]), ("bits_back", entry["back"])):
-                model.energy.log_Z.fill_(log_Z)
-                entry[key] = bits(model, x, DRAWS)
-    if model is not None:
-        model.energy.log_Z.fill_(found["chains"][-1]["log_Z"])
-    return found
-
-
-def known() -> dict[str, Any]:
-    """The same chains on a density whose normaliser is known: a Gaussian mixture at the digits, times e⁷."""
-    torch.manual_seed(0)
-    to_logits = energy.Compose(energy.whitening(parts_flat()["train"]))
-    with torch.no_grad():
-        centres = 0.6 * to_logits.inverse(parts_flat()["train"][:20])[0]
-
-    def log_density(w: Tensor) -> Tensor:
-        squares = (w[:, None] - centres).square().sum(2)
-        normal = -0.5 * squares / 0.8**2 - 64 * math.log(0.8 * math.sqrt(2 * math.pi))
-        return normal.logsumexp(1) - math.log(20) + 7
-
-    exact = centres[torch.randint(20, (CHAINS,))] + 0.8 * torch.randn(CHAINS, 64)
-    return {"log_Z": 7.0} | chains(log_density, exact=exact)
 
 
 # --- how sampling grows with the dimension ----------------------------------------------------
