@@ -763,12 +763,9 @@ def results() -> dict[str, Any]:
 def test_choose_shows_the_experiments_means(arithmetic: Page) -> None:
     shown = arithmetic.evaluate("flowFigures.chooseData")
     found = results()
-    keys = {
-        "bits": ("test", 1),
-        "sampling": ("sampling", 1e3),
-        "memory": ("memory_mb", 1),
-        "looks": ("looks", 1),
-    }
+    # where each number stands among the results, its factor, and half a unit of its last digit
+    keys = {"bits": ("test", 1, 5e-5), "sampling": ("sampling", 1e3, 5e-4)}
+    keys |= {"memory": ("memory_mb", 1, 0.05), "looks": ("looks", 1, 5e-3)}
     assert [row["model"] for row in shown[::2]] == list(found["models"])
     for place, row in enumerate(shown):
         assert row["budget"] == found["budgets"][place % 2]
@@ -778,9 +775,9 @@ def test_choose_shows_the_experiments_means(arithmetic: Page) -> None:
         }
         assert row["parameters"] == about["parameters"] / 1e3
         runs = [r for r in found["runs"] if (r["model"], r["budget"]) == (row["model"], place % 2)]
-        for key, (name, factor) in keys.items():
+        for key, (name, factor, half) in keys.items():
             average = factor * sum(run[name] for run in runs) / len(runs)
-            assert row[key] == pytest.approx(average, rel=1e-3, abs=6e-3)
+            assert row[key] == pytest.approx(average, rel=1e-6, abs=1.01 * half)
 
 
 def test_choose_sorts_filters_and_finds_the_front(arithmetic: Page) -> None:
