@@ -1,0 +1,59 @@
+"""What a reader waits for: the bytes of a lecture's first view, and the time until it is drawn."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from playwright.sync_api import Browser
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("book")]
+MOST = 1.5e6
+TEXT = {".css", ".html", ".js", ".svg"}  # servers of pages send these packed
+
+
+def sent(file: Path) -> int:
+    content = file.read_bytes()
+    return len(gzip.compress(content)) if file.suffix in TEXT else len(content)
+
+
+def test_the_first_view_of_each_lecture_is_light_and_soon_drawn(
+    browser: Browser, html: Path, lectures: list[Path]
+):
+    weights, times = {}, []
+    for lecture in lectures:
+        page, files = browser.new_page(viewport={"width": 1200, "height": 900}), set()
+        page.on("request", lambda request, files=files: files.add(unquote(urlsplit(request.url).path)))
+        page.goto((html / "nbs" / f"{lecture.stem}.html").as_uri())
+        page.evaluate("MathJax.startup.promise")
+        page.evaluate("flowFigures.ready")
+        times.append(page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
+        weights[lecture.stem] = sum(sent(Path(file)) for file in files if Path(file).is_file())
+        page.close()
+    assert min(weights.values()) > 3e5, "this counts too little"
+    assert max(weights.values()) <= MOST, weights
+    assert sorted(times)[len(times) // 2] < 2000, times  # the median: one page may meet a busy machine
+
+
+def test_every_figure_comes_when_the_reader_does(browser: Browser, html: Path):
+    page = browser.new_page(viewport={"width": 1200, "height": 900})
+    page.goto((html / "nbs" / "06_planar_flows.html").as_uri())
+    figures = page.locator("article img")
+    assert figures.count() >= 5
+    for k in range(figures.count()):
+        figures.nth(k).scroll_into_view_if_needed()
+        page.wait_for_function("k => document.querySelectorAll('article img')[k].naturalWidth > 0", arg=k)
+    page.close()
+
+
+def test_icons_need_no_script(browser: Browser, html: Path):
+    page = browser.new_page(viewport={"width": 1200, "height": 900})
+    page.goto((html / "nbs" / "06_planar_flows.html").as_uri())
+    assert not page.locator("script[src*=fontawesome]").count()
+    page.evaluate("document.fonts.ready")
+    content = page.locator(".fa-expand").first.evaluate("icon => getComputedStyle(icon, '::before').content")
+    assert content not in ("none", '""')
+    assert page.evaluate("""document.fonts.check('900 16px "Font Awesome 6 Free"')""")
+    page.close()
