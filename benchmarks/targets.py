@@ -135,6 +135,7 @@ _ENTRIES = (
     "in each layer."
 )
 _TRACE = "The exact trace of the velocity's Jacobian costs about as much as the velocity itself."
+_ONE_SEED = "The goal was what seed 0 gives, 2.2153; five seeds lie between 2.212 and 2.222."
 _SHORT = "The checks before the first step and what follows the last are shared by few steps here."
 
 TARGETS = (
@@ -161,7 +162,7 @@ TARGETS = (
     _fit("Glow", "glow", _SHORT),
     Ahead("fit beside the fastest loop of another library", 1.0, "speed", ("trainings",), _FORMULAS),
     _bits("RealNVP, bits per dimension of the digits", "realnvp", 2.19),
-    _bits("MAF, bits per dimension of the digits", "maf", 2.2155),
+    _bits("MAF, bits per dimension of the digits", "maf", 2.2155, _ONE_SEED),
     _bits("Spline coupling, bits per dimension of the digits", "spline", 2.0),
 )
 
