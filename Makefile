@@ -7,6 +7,7 @@
 # make benchmarks  measures speed and quality beside other libraries, what training costs, and the lectures' trainings over
 #                  several seeds: about two hours
 # make serve   builds the book and serves it at http://localhost:8000
+# make pdf     prints the book into _build/normalizing-flows.pdf: about three minutes
 # make archive [TAG=v0.1.0]   zips the book for a release, with its checksum
 # make repo [URL=https://github.com/ACCOUNT/NAME]   sets the repository's address everywhere; without one, the address
 #                  that git's origin names
@@ -23,7 +24,7 @@ export MKL_NUM_THREADS := 1
 export TQDM_DISABLE := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: book test quick notebooks mutants lint benchmarks serve archive repo assignments clean
+.PHONY: book pdf test quick notebooks mutants lint benchmarks serve archive repo assignments clean
 .DEFAULT_GOAL := book
 
 $(READY): requirements.lock pyproject.toml
@@ -74,6 +75,9 @@ benchmarks: $(OTHERS)/ready
 	$(BIN)/python -m benchmarks.lab
 	$(BIN)/python -m benchmarks.glow_in_the_book
 	for n in 10 11 12 13 14 15 16 17; do $(BIN)/python -m benchmarks.lecture_$$n || exit 1; done
+
+pdf: $(READY)
+	$(BIN)/python -m tools.print_edition
 
 serve: book
 	$(BIN)/python -m http.server --directory _build/html 8000
