@@ -20,9 +20,10 @@ SCALE = 0.7
 MARGIN = {"top": "16mm", "bottom": "16mm", "left": "16mm", "right": "16mm"}
 WIDTH = round((210 - 2 * 16) / SCALE / 25.4 * 96)  # of A4's text, in the page's own pixels
 FOOT = '<div style="font-size: 8px; width: 100%; text-align: center"><span class="pageNumber"></span></div>'
-# answers are open on paper, figures do not wait for a reader to scroll, and the start page is where all starts
+# answers are open on paper, figures do not wait for a reader who scrolls, and all starts at the start page
 UNFOLD = """() => {
-  document.querySelector("article").insertAdjacentHTML("afterbegin", '<span id="document-book/index"></span>');
+  const top = '<span id="document-book/index"></span>';
+  document.querySelector("article").insertAdjacentHTML("afterbegin", top);
   document.querySelectorAll("details").forEach((one) => { one.open = true; });
   document.querySelectorAll("img[loading]").forEach((one) => { one.loading = "eager"; });
   return Promise.all([MathJax.startup.promise, ...Array.from(document.images, (one) => one.decode())]);
