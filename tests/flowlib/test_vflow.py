@@ -15,7 +15,7 @@ from flowlib.bijection import Compose
 from flowlib.flow import Flow
 from flowlib.layers.linear import Triangular
 from flowlib.layers.vflow import Augment, VFlow
-from flowlib.models import realnvp
+from flowlib.models import planar, realnvp
 from flowlib.train import fit, fit_reverse_kl
 from tests.flowlib.randomised import randomised
 
@@ -312,3 +312,9 @@ def test_points_and_latents_of_the_wrong_shape_are_refused():
             call(x)
     with pytest.raises(ValueError, match="takes no context"):
         flow.importance_log_prob(x, 2, z)
+
+
+def test_a_stack_of_planar_layers_keeps_its_parameters():
+    joint = planar(4)
+    flow = VFlow(joint, Augment(2, 2))
+    assert {id(p) for p in joint.parameters()} <= {id(p) for p in flow.parameters()}
