@@ -1,17 +1,23 @@
 """Keeps pages light: figures wait until they are near the screen, and icons come from the fonts alone.
 
+A figure that waits says its size, or the text below it would jump when it comes.
 The theme brings every icon of Font Awesome twice, as fonts and as a script of 1.5 MB, which goes.
 """
 
 from __future__ import annotations
 
 import re
+from functools import cache
+from html import unescape
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
+import imagesize
 from sphinx.application import Sphinx
 
 IMAGE = re.compile(r"<img (?![^>]*\bloading=)")
+UNSIZED = re.compile(r'<img (?![^>]*\b(?:width|height|style)=)([^>]*\bsrc="(?P<file>[^":]+)")')
 ICONS = re.compile(r'\s*<script defer src="[^"]*/scripts/fontawesome\.js[^"]*"></script>')
 
 
@@ -31,14 +37,30 @@ def wait(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree
         context["body"] = lazily(context["body"])
 
 
-def drop_icons(app: Sphinx, error: Exception | None) -> None:
-    """Take the script out of every page, where the theme's template has it, and out of the book."""
+@cache
+def size(file: Path) -> tuple[int, int]:
+    return imagesize.get(file)
+
+
+def sized(text: str, folder: Path) -> str:
+    """Tell the browser how large each image of the book is."""
+
+    def tell(image: re.Match[str]) -> str:
+        file = (folder / unquote(unescape(image["file"]))).resolve()
+        width, height = size(file) if file.is_file() else (-1, -1)
+        return f'<img width="{width}" height="{height}" {image[1]}' if width > 0 < height else image[0]
+
+    return UNSIZED.sub(tell, text)
+
+
+def finish(app: Sphinx, error: Exception | None) -> None:
+    """Size the images, which are in place now, and take the script out of every page and out of the book."""
     if error or app.builder.format != "html":
         return
     book = Path(app.outdir)
     for page in book.rglob("*.html"):
         text = page.read_text("utf-8")
-        if (lighter := ICONS.sub("", text)) != text:
+        if (lighter := sized(ICONS.sub("", text), page.parent)) != text:
             page.write_text(lighter, "utf-8")
     for file in (book / "_static" / "scripts").glob("fontawesome.js*"):
         file.unlink()
@@ -46,5 +68,5 @@ def drop_icons(app: Sphinx, error: Exception | None) -> None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("html-page-context", wait)
-    app.connect("build-finished", drop_icons)
+    app.connect("build-finished", finish)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -7,7 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from io import StringIO
 from pathlib import Path
@@ -15,11 +16,12 @@ from typing import Any
 
 import pytest
 from bs4 import BeautifulSoup
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace
 
 ROOT = Path(__file__).parents[2]
+PHONE = {"width": 390, "height": 844}
 QUIET = [
     "--no-sandbox",
     "--disable-gpu",
@@ -111,6 +113,27 @@ def browser() -> Iterator[Browser]:
         chromium = playwright.chromium.launch(executable_path=_chromium(), args=QUIET)
         yield chromium
         chromium.close()
+
+
+def settle(page: Page) -> None:
+    """Wait until formulas and interactive figures stand, so that nothing moves any more."""
+    page.evaluate("() => Promise.all([window.MathJax?.startup?.promise, window.flowFigures?.ready])")
+
+
+@contextmanager
+def on_a_phone(browser: Browser, address: str, told: Sequence[str] = (), before: str = "") -> Iterator[Page]:
+    """A page on a phone with a touch screen, its figures ready; its console tells this alone."""
+    context = browser.new_context(viewport=PHONE, has_touch=True)
+    page, errors = context.new_page(), []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda line: errors.append(line.text) if line.type in ("error", "warning") else None)
+    if before:
+        page.add_init_script(before)
+    page.goto(address)
+    page.evaluate("flowFigures.ready")
+    yield page
+    context.close()
+    assert errors == list(told)
 
 
 @cache

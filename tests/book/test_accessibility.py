@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, TimeoutError
 
+from tests.book.conftest import PHONE, settle
+
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("book")]
 
-DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+DESK = {"width": 1280, "height": 900}
 SPECIMENS = (Path(__file__).parent / "specimens.js").read_text("utf-8")
 AXE = (resources.files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
 STILL = "* { animation: none !important; transition: none !important; scroll-behavior: auto !important; }"
@@ -61,7 +63,7 @@ def opened(page: Page, path: Path) -> None:
     """Open a page, typeset and without anything that moves by itself."""
     page.goto(path.as_uri())
     page.add_style_tag(content=STILL)
-    page.evaluate("() => window.MathJax?.startup?.promise")
+    settle(page)
 
 
 def prepare(page: Page, path: Path) -> None:

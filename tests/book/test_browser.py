@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page
 
+from tests.book.conftest import PHONE, settle
+
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("book")]
 
-PHONE = {"width": 390, "height": 844}
 MEASURE = (Path(__file__).parent / "measure.js").read_text("utf-8")
 
 
@@ -54,7 +55,7 @@ def visits(browser: Browser, html: Path, pages: list[Path]) -> dict[str, Visit]:
         page = context.new_page()
         visit = found[name.as_posix()] = listen(page)
         page.goto((html / name).as_uri())
-        page.evaluate("() => window.MathJax?.startup?.promise")
+        settle(page)
         visit.shown = page.evaluate(MEASURE)
         page.close()
     context.close()

@@ -18,11 +18,11 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from flowlib import MODELS, Flow, fit
+from tests.book.conftest import PHONE, on_a_phone
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("book")]
 
 STATIC = Path(__file__).parents[2] / "book" / "_static"
-PHONE = {"width": 390, "height": 844}
 PAGE = f"""<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>Draw</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <link rel="stylesheet" href="{STATIC.as_uri()}/flow-figures.css">
@@ -57,18 +57,9 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
 @contextmanager
 def opened(browser: Browser, address: str, before: str = "") -> Iterator[Page]:
     """The page on a phone with a touch screen; an error or a warning in its console fails the test."""
-    context = browser.new_context(viewport=PHONE, has_touch=True)
-    page, errors = context.new_page(), []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda line: errors.append(line.text) if line.type in ("error", "warning") else None)
-    if before:
-        page.add_init_script(before)
-    page.goto(address)
-    page.evaluate("flowFigures.ready")
-    page.locator("dd").first.wait_for()
-    yield page
-    context.close()
-    assert not errors
+    with on_a_phone(browser, address, before=before) as page:
+        page.locator("dd").first.wait_for()
+        yield page
 
 
 @pytest.fixture

@@ -48,6 +48,7 @@ from flowlib import (
 )
 from flowlib.data import digits
 from flowlib.layers.coupling import half_mask
+from tests.book.conftest import PHONE, on_a_phone
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("book")]
 
@@ -62,7 +63,6 @@ ELSEWHERE = ["glow-read", "glow-sample", "draw"]  # placed in the book too, and 
 # sliders that must leave the log-det alone, by their labels
 STILL = {"coupling": "c,", "mixture": "n,", "compose": "w,"}
 PLANES = ["planar", "coupling", "field", "compose", "temperature"]
-PHONE = {"width": 390, "height": 844}
 PAGE = """<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>Figures</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <link rel="stylesheet" href="{static}/flow-figures.css"><script src="{static}/flow-figures.js"></script>
@@ -88,17 +88,10 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
 @contextmanager
 def opened(browser: Browser, address: str) -> Iterator[Page]:
     """The page on a phone with a touch screen, all figures drawn; an error in its console fails the test."""
-    context = browser.new_context(viewport=PHONE, has_touch=True)
-    page, errors = context.new_page(), []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda line: errors.append(line.text) if line.type in ("error", "warning") else None)
-    page.goto(address)
-    page.evaluate("flowFigures.ready")
-    settle(page)
-    yield page
-    context.close()
     missing = "Failed to load resource: net::ERR_FILE_NOT_FOUND"  # none.js
-    assert errors == [missing, 'No interactive figure is called "none".']
+    with on_a_phone(browser, address, [missing, 'No interactive figure is called "none".']) as page:
+        settle(page)
+        yield page
 
 
 @pytest.fixture

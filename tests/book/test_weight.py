@@ -9,6 +9,8 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from playwright.sync_api import Browser
 
+from tests.book.conftest import PHONE, settle
+
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("book")]
 MOST = 1.5e6
 TEXT = {".css", ".html", ".js", ".svg"}  # servers of pages send these packed
@@ -27,8 +29,7 @@ def test_the_first_view_of_each_lecture_is_light_and_soon_drawn(
         page, files = browser.new_page(viewport={"width": 1200, "height": 900}), set()
         page.on("request", lambda request, files=files: files.add(unquote(urlsplit(request.url).path)))
         page.goto((html / "nbs" / f"{lecture.stem}.html").as_uri())
-        page.evaluate("MathJax.startup.promise")
-        page.evaluate("flowFigures.ready")
+        settle(page)
         times.append(page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
         weights[lecture.stem] = sum(sent(Path(file)) for file in files if Path(file).is_file())
         page.close()
@@ -45,6 +46,25 @@ def test_every_figure_comes_when_the_reader_does(browser: Browser, html: Path):
     for k in range(figures.count()):
         figures.nth(k).scroll_into_view_if_needed()
         page.wait_for_function("k => document.querySelectorAll('article img')[k].naturalWidth > 0", arg=k)
+    page.close()
+
+
+@pytest.mark.parametrize("size", [{"width": 1200, "height": 900}, PHONE], ids=["desk", "phone"])
+def test_nothing_jumps_when_a_figure_comes(browser: Browser, html: Path, size):
+    page = browser.new_page(viewport=size)
+    page.goto((html / "nbs" / "06_planar_flows.html").as_uri())
+    settle(page)
+    shape = """() => Array.from(document.querySelectorAll("article :is(img, p, h2)"), (part) => {
+      const { top, width, height } = part.getBoundingClientRect();
+      return [top + scrollY, width, height].map(Math.round);
+    })"""
+    before = page.evaluate(shape)
+    page.evaluate("""() => {
+      const images = document.querySelectorAll("article img");
+      images.forEach((image) => (image.loading = "eager"));
+      return Promise.all(Array.from(images, (image) => image.decode()));
+    }""")
+    assert page.evaluate(shape) == before
     page.close()
 
 

@@ -129,10 +129,7 @@
       draw,
     });
     const panel = (words, label, className) => {
-      const holder = kit.element("div", { className: "flow-plane" });
-      const caption = kit.element("p", { className: "flow-caption" }, words);
-      parts.drawing.append(kit.element("div", { className: "flow-panel" }, caption, holder));
-      const canvas = kit.canvas(holder, label);
+      const canvas = kit.canvas(kit.panel(parts, words), label);
       canvas.className = className;
       return canvas;
     };

@@ -101,6 +101,14 @@
     parts.controls.append(button);
   }
 
+  /* A place for canvases among the figure's pictures, with a caption. */
+  function panel(parts, words, className = "flow-plane") {
+    const holder = element("div", { className });
+    const caption = element("p", { className: "flow-caption" }, words);
+    parts.drawing.append(element("div", { className: "flow-panel" }, caption, holder));
+    return holder;
+  }
+
   /* A canvas in CSS pixels, sharp on any screen, that fills its holder. */
   function canvas(holder, label) {
     const made = element("canvas", { role: "img", "aria-label": label });
@@ -176,5 +184,5 @@
   const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 
   const tools = { element, number, pair, clamp, colours };
-  flowFigures.kit = { ...tools, frame, slider, choice, resetButton, canvas, clear, probe, tell };
+  flowFigures.kit = { ...tools, frame, slider, choice, resetButton, panel, canvas, clear, probe, tell };
 })();

@@ -135,9 +135,7 @@
 
     const panels = ["z", "x"].map((side) => {
       const caption = side === "z" ? "z, drawn from N(0, I)" : "x = f(z), pushed forward";
-      const holder = kit.element("div", { className: "flow-plane" });
-      const words = kit.element("p", { className: "flow-caption" }, caption);
-      parts.drawing.append(kit.element("div", { className: "flow-panel" }, words, holder));
+      const holder = kit.panel(parts, caption);
       const density = kit.canvas(holder, `Density of ${side} in the plane`);
       const lines = kit.canvas(holder, `Grid, probe and small cell in the plane of ${side}`);
       density.className = "flow-density";

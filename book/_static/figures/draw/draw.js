@@ -25,16 +25,10 @@ flowFigures.build.draw = (place) => {
   const risks = { realnvp: [], planar: [] };
 
   // --- the pictures
-  const panel = (words) => {
-    const holder = kit.element("div", { className: "flow-plane" });
-    const caption = kit.element("p", { className: "flow-caption" }, words);
-    parts.drawing.append(kit.element("div", { className: "flow-panel" }, caption, holder));
-    return holder;
-  };
-  const paper = panel("draw here");
+  const paper = kit.panel(parts, "draw here");
   const heat = kit.canvas(paper, "Density that the flow has learned");
   const dots = kit.canvas(paper, "Your drawing, or the example");
-  const grid = kit.canvas(panel("the grid of z, carried to x"), "Grid of z as the flow bends it");
+  const grid = kit.canvas(kit.panel(parts, "the grid of z, carried to x"), "Grid of z as the flow bends it");
   const strip = kit.element("div", { className: "flow-strip" });
   parts.drawing.append(strip);
   const curve = kit.canvas(strip, "Risk at each step of the training, with that of one Gaussian");

@@ -43,14 +43,11 @@
         "bounds, averaged over eight fixed draws of dequantisation noise.",
       draw,
     });
-    const panel = (words, className) => {
-      const holder = kit.element("div", { className });
-      const caption = kit.element("p", { className: "flow-caption" }, words);
-      parts.drawing.append(kit.element("div", { className: "flow-panel" }, caption, holder));
-      return holder;
-    };
-    const pad = flowFigures.pad(panel("draw here", "flow-plane"), { changed, looked: parts.redraw });
-    const columns = kit.canvas(panel("bits per dimension, by label", "flow-columns"), "Bits per dimension by label");
+    const pad = flowFigures.pad(kit.panel(parts, "draw here"), { changed, looked: parts.redraw });
+    const columns = kit.canvas(
+      kit.panel(parts, "bits per dimension, by label", "flow-columns"),
+      "Bits per dimension by label",
+    );
     const clear = kit.element("button", { type: "button", className: "flow-reset" }, "Clear");
     clear.addEventListener("click", pad.clear);
     parts.controls.append(clear);

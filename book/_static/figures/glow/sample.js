@@ -44,12 +44,7 @@
       draw,
     });
     parts.drawing.classList.add("flow-digits");
-    const panel = (words) => {
-      const holder = kit.element("div", { className: "flow-plane" });
-      const caption = kit.element("p", { className: "flow-caption" }, words);
-      parts.drawing.append(kit.element("div", { className: "flow-panel" }, caption, holder));
-      return kit.canvas(holder, `Image of 8 by 8 pixels: ${words}`);
-    };
+    const panel = (words) => kit.canvas(kit.panel(parts, words), `Image of 8 by 8 pixels: ${words}`);
     const canvases = ["one draw", "between", "another"].map(panel);
     const strip = kit.element("div", { className: "flow-ten" });
     parts.drawing.after(strip);
