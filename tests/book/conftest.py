@@ -20,8 +20,9 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace
 
+from tests.book.visits import PHONE, Visit, visit
+
 ROOT = Path(__file__).parents[2]
-PHONE = {"width": 390, "height": 844}
 QUIET = [
     "--no-sandbox",
     "--disable-gpu",
@@ -115,9 +116,19 @@ def browser() -> Iterator[Browser]:
         chromium.close()
 
 
-def settle(page: Page) -> None:
-    """Wait until formulas and interactive figures stand, so that nothing moves any more."""
-    page.evaluate("() => Promise.all([window.MathJax?.startup?.promise, window.flowFigures?.ready])")
+@pytest.fixture(scope="session")
+def visited() -> dict[str, Visit]:
+    """Of all modules together: a browser lives for one, and a page needs one visit."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def visits(visited: dict[str, Visit], browser: Browser, html: Path, pages: list[Path]) -> dict[str, Visit]:
+    """Each page opened once from its file; index.html only sends the reader on to the start page."""
+    for page in pages:
+        if page.as_posix() not in {"index.html", *visited}:
+            visited[page.as_posix()] = visit(browser, (html / page).as_uri())
+    return visited
 
 
 @contextmanager

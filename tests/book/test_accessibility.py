@@ -2,92 +2,26 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from importlib import resources
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, TimeoutError
+from playwright.sync_api import Browser
 
-from tests.book.conftest import PHONE, settle
+from tests.book.visits import AA, DESK, JUDGE, PHONE, Visit, stand_still, unfold
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("book")]
 
-DESK = {"width": 1280, "height": 900}
-SPECIMENS = (Path(__file__).parent / "specimens.js").read_text("utf-8")
-AXE = (resources.files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
-STILL = "* { animation: none !important; transition: none !important; scroll-behavior: auto !important; }"
-# the theme lets wide code and tables be scrolled by keyboard, some time after the window has changed
-REACHED = """() => Array.from(document.querySelectorAll('pre, .pst-scrollable-table-container'))
-  .every((wide) => wide.scrollWidth <= wide.clientWidth || wide.tabIndex === 0)"""
-AA = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
-# contrast is the dearest rule by far: it judges each kind of text once
-JUDGE = """async (tags) => {
-  const resultTypes = ["violations"];
-  const found = await axe.run("[data-text]", { runOnly: ["color-contrast"], resultTypes });
-  const rules = { "color-contrast": { enabled: false } };
-  const more = tags.length && (await axe.run(document, { runOnly: tags, rules, resultTypes }));
-  const why = (node) => node.failureSummary.split("\\n")[1];
-  const told = (rule, node) => `${rule.id}: ${node.html.slice(0, 120)} (${why(node)})`;
-  const violations = [...found.violations, ...(more ? more.violations : [])];
-  return violations.flatMap((rule) => rule.nodes.map((node) => told(rule, node)));
-}"""
-
-
-@pytest.fixture(scope="module")
-def violations(browser: Browser, html: Path, pages: list[Path]) -> dict[str, list[str]]:
-    """What axe-core finds, by theme and screen; each page is opened once."""
-    found: dict[str, list[str]] = {"light": [], "dark": [], "phone": []}
-    context = browser.new_context(viewport=DESK, color_scheme="light")
-    page = context.new_page()
-    for name in pages:
-        if name == Path("index.html"):  # sends the reader on to the start page
-            continue
-        page.set_viewport_size(DESK)
-        prepare(page, html / name)
-        for what, tags in {"light": AA, "dark": [], "phone": AA}.items():
-            page.evaluate("theme => (document.documentElement.dataset.theme = theme)", _theme(what))
-            if what == "phone":
-                page.set_viewport_size(PHONE)
-                wait_for_theme(page)
-            found[what] += [f"{name}: {problem}" for problem in page.evaluate(JUDGE, tags)]
-    context.close()
-    return found
-
-
-def _theme(what: str) -> str:
-    return "dark" if what == "dark" else "light"
-
-
-def opened(page: Page, path: Path) -> None:
-    """Open a page, typeset and without anything that moves by itself."""
-    page.goto(path.as_uri())
-    page.add_style_tag(content=STILL)
-    settle(page)
-
-
-def prepare(page: Page, path: Path) -> None:
-    """Open a page with everything unfolded, and axe-core in it."""
-    opened(page, path)
-    page.evaluate(SPECIMENS)
-    wait_for_theme(page)
-    page.add_script_tag(content=AXE)
-
-
-def wait_for_theme(page: Page) -> None:
-    """If it takes longer than ten seconds, axe-core says what is missing."""
-    with suppress(TimeoutError):
-        page.wait_for_function(REACHED, timeout=10_000)
-
 
 @pytest.mark.parametrize("what", ["light", "dark", "phone"])
-def test_no_page_violates_wcag(violations: dict[str, list[str]], what: str) -> None:
-    assert not violations[what], "\n".join(violations[what][:40])
+def test_no_page_violates_wcag(visits: dict[str, Visit], what: str) -> None:
+    found = [f"{name}: {problem}" for name, visit in visits.items() for problem in visit.violations[what]]
+    assert not found, "\n".join(found[:40])
 
 
 def test_axe_sees_what_is_wrong(browser: Browser, html: Path) -> None:
     page = browser.new_page(viewport=DESK)
-    prepare(page, html / "book" / "how_to.html")
+    stand_still(page, (html / "book" / "how_to.html").as_uri())
+    unfold(page)
     wrong = "<img src='x.png'><p data-text style='color: #aaa'>faint</p><dl><dd>no term</dd></dl>"
     page.evaluate("html => document.querySelector('article').insertAdjacentHTML('beforeend', html)", wrong)
     rules = [problem.partition(":")[0] for problem in page.evaluate(JUDGE, AA)]
@@ -118,7 +52,7 @@ FOCUS = """() => {
 
 def test_the_first_key_skips_to_the_text(browser: Browser, html: Path) -> None:
     page = browser.new_page(viewport=DESK)
-    opened(page, html / "book" / "how_to.html")
+    stand_still(page, (html / "book" / "how_to.html").as_uri())
     page.keyboard.press("Tab")
     assert "skip" in page.evaluate(
         "() => document.activeElement.parentElement.id + document.activeElement.href"
@@ -138,7 +72,7 @@ def test_the_keyboard_goes_through_a_page_and_out_again(
 ) -> None:
     """Each stop is in view and marked, none comes twice, and the last leads out of the page."""
     page = browser.new_page(viewport=size)
-    opened(page, html / name)
+    stand_still(page, (html / name).as_uri())
     stops = []
     for _ in range(1000):
         page.keyboard.press("Tab")

@@ -5,61 +5,20 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser
 
-from tests.book.conftest import PHONE, settle
+from tests.book.visits import Visit, listen
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("book")]
-
-MEASURE = (Path(__file__).parent / "measure.js").read_text("utf-8")
-
-
-@dataclass
-class Visit:
-    """What one page did and showed while it was open."""
-
-    requests: list[str] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-    shown: dict[str, Any] = field(default_factory=dict)
-
-
-def listen(page: Page) -> Visit:
-    """Record every request, console error, exception and failed request of a page."""
-    visit = Visit()
-    page.on("request", lambda request: visit.requests.append(request.url))
-    page.on("requestfailed", lambda request: visit.errors.append(f"failed: {request.url}"))
-    page.on("pageerror", lambda error: visit.errors.append(str(error)))
-    page.on("console", lambda line: visit.errors.append(line.text) if line.type == "error" else None)
-    return visit
 
 
 def leaving(visit: Visit, home: str) -> list[str]:
     """The requests that went anywhere but home; data and blob addresses carry their own content."""
     return [url for url in visit.requests if not url.startswith((home, "data:", "blob:"))]
-
-
-@pytest.fixture(scope="module")
-def visits(browser: Browser, html: Path, pages: list[Path]) -> dict[str, Visit]:
-    """Each page opened once from its file, at the width of a phone, and measured."""
-    found = {}
-    context = browser.new_context(viewport=PHONE, color_scheme="light")
-    for name in pages:
-        if name == Path("index.html"):  # sends the reader on to the start page
-            continue
-        page = context.new_page()
-        visit = found[name.as_posix()] = listen(page)
-        page.goto((html / name).as_uri())
-        settle(page)
-        visit.shown = page.evaluate(MEASURE)
-        page.close()
-    context.close()
-    return found
 
 
 @pytest.fixture
@@ -115,13 +74,6 @@ def test_nothing_is_wider_than_a_phone(visits: dict[str, Visit]) -> None:
     assert not wide, "Pages that scroll sideways:\n" + "\n".join(wide)
     cut = gathered(visits, "cut")
     assert not cut, "Cut off at 390 px, without a frame to scroll in:\n" + "\n".join(cut)
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_text_stands_out_from_its_background(visits: dict[str, Visit], theme: str) -> None:
-    """WCAG 2.2 AA: a contrast of at least 4.5, or 3 for large letters."""
-    faint = gathered(visits, f"faint_{theme}")
-    assert not faint, "\n".join(faint[:40])
 
 
 def test_figures_keep_white_paper_in_the_dark(visits: dict[str, Visit]) -> None:

@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from flowlib import MODELS, Flow, fit
-from tests.book.conftest import PHONE, on_a_phone
+from tests.book.conftest import on_a_phone
+from tests.book.visits import PHONE
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("book")]
 

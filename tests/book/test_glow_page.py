@@ -17,7 +17,8 @@ from torch.nn.functional import one_hot
 from benchmarks import glow_in_the_book, glow_weights
 from flowlib import Flow, bits_per_dim
 from flowlib.data import digits
-from tests.book.test_flow_figures import PAGE, PHONE, STATIC, readout, settle
+from tests.book.test_flow_figures import PAGE, STATIC, readout, settle
+from tests.book.visits import PHONE
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("book")]
 

@@ -1,4 +1,4 @@
-"""What a reader waits for: the bytes of a lecture's first view, and the time until it is drawn."""
+"""What a reader on a phone waits for: the bytes of a lecture's first view, and the time until it is drawn."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from playwright.sync_api import Browser
 
-from tests.book.conftest import PHONE, settle
+from tests.book.visits import PHONE, Visit, stand_still
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("book")]
 MOST = 1.5e6
@@ -22,19 +22,16 @@ def sent(file: Path) -> int:
 
 
 def test_the_first_view_of_each_lecture_is_light_and_soon_drawn(
-    browser: Browser, html: Path, lectures: list[Path]
-):
-    weights, times = {}, []
-    for lecture in lectures:
-        page, files = browser.new_page(viewport={"width": 1200, "height": 900}), set()
-        page.on("request", lambda request, files=files: files.add(unquote(urlsplit(request.url).path)))
-        page.goto((html / "nbs" / f"{lecture.stem}.html").as_uri())
-        settle(page)
-        times.append(page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
-        weights[lecture.stem] = sum(sent(Path(file)) for file in files if Path(file).is_file())
-        page.close()
+    visits: dict[str, Visit], lectures: list[Path]
+) -> None:
+    found = {lecture.stem: visits[f"nbs/{lecture.stem}.html"] for lecture in lectures}
+    weights = {}
+    for name, visit in found.items():
+        files = {Path(unquote(urlsplit(url).path)) for url in visit.first_view if url.startswith("file:")}
+        weights[name] = sum(map(sent, files))
     assert min(weights.values()) > 3e5, "this counts too little"
     assert max(weights.values()) <= MOST, weights
+    times = [visit.painted for visit in found.values() if visit.painted is not None]
     assert sorted(times)[len(times) // 2] < 2000, times  # the median: one page may meet a busy machine
 
 
@@ -52,8 +49,7 @@ def test_every_figure_comes_when_the_reader_does(browser: Browser, html: Path):
 @pytest.mark.parametrize("size", [{"width": 1200, "height": 900}, PHONE], ids=["desk", "phone"])
 def test_nothing_jumps_when_a_figure_comes(browser: Browser, html: Path, size):
     page = browser.new_page(viewport=size)
-    page.goto((html / "nbs" / "06_planar_flows.html").as_uri())
-    settle(page)
+    stand_still(page, (html / "nbs" / "06_planar_flows.html").as_uri())
     shape = """() => Array.from(document.querySelectorAll("article :is(img, p, h2)"), (part) => {
       const { top, width, height } = part.getBoundingClientRect();
       return [top + scrollY, width, height].map(Math.round);

@@ -180,7 +180,7 @@ def test_a_container_gets_no_network_and_the_course_alone(name, monkeypatch, tmp
         "if sys.argv[1] == 'image':\n"
         "    sys.exit(None if sys.argv[3] == 'course' else f'no such image: {sys.argv[3]}')\n"
         "if sys.argv[1] == 'run':\n"
-        f"    os.execv({sys.executable!r}, ['python', {str(ROOT / 'tools/grade/inside.py')!r}])\n"
+        f"    os.execv({sys.executable!r}, [{sys.executable!r}, {str(ROOT / 'tools/grade/inside.py')!r}])\n"
     )
     program.chmod(0o755)
     monkeypatch.setattr(sandbox, "_bwrap", lambda: None)

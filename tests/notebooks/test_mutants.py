@@ -11,6 +11,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from tools import mutants
@@ -72,6 +73,20 @@ def test_what_a_check_notices_dies_and_the_rest_survives(found: dict) -> None:
 def test_what_never_ends_is_dead(found: dict) -> None:
     """a - 1 becomes a + 1, a, 1.03 a - 1 above 33 and a > 0 becomes a < 0, which leaves 3."""
     assert found["timed_out"] >= 2
+
+
+def test_what_fills_the_memory_is_dead() -> None:
+    """Memory that is asked for and never written to costs nothing here, and counts all the same."""
+
+    def pile(say) -> None:
+        piled = []
+        for _ in range(100):
+            piled.append(torch.empty(1 << 30, dtype=torch.uint8))
+            say(len(piled))
+
+    end, said = judging.forked(pile, 2)
+    assert end == 1
+    assert len(said) < 6
 
 
 def test_only_what_a_check_follows_from_is_made_wrong(tiny: Path) -> None:

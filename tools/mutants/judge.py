@@ -27,6 +27,7 @@ from tools.notebooks import KERNEL_ENVIRONMENT
 # one thread, above all: a fork has no other threads than its own, and would wait for them
 ENVIRONMENT = KERNEL_ENVIRONMENT | {"MPLBACKEND": "Agg"}
 SECONDS_PER_MUTANT = 60  # of the processor: what takes longer is dead
+BYTES_PER_MUTANT = 6 << 30  # a wrong loop may pile up what it computes until the machine has no memory left
 SECONDS_OF_CHECKS = 10  # what the checks of one mutant may take; at least one of them is run
 
 
@@ -135,6 +136,7 @@ def forked(body: Callable[[Callable[[object], None]], Any], seconds: int | None)
                 os.dup2(nowhere, stream)
             if seconds:
                 resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+                resource.setrlimit(resource.RLIMIT_DATA, (BYTES_PER_MUTANT, BYTES_PER_MUTANT))
             body(lambda said: os.write(writing, f"{json.dumps(said)}\n".encode()))
             end = 0
         except BaseException:  # a mutant may raise anything, and this process must not go on

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import copy
 import symtable
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -138,8 +139,21 @@ def _names(node: ast.stmt) -> tuple[set[str], set[str]]:
     return reads, writes
 
 
+class _Scoped(ast.NodeTransformer):
+    """Comprehensions as generators, which alone have a scope of their own in every version's symbol table."""
+
+    def visit_ListComp(self, node: ast.ListComp | ast.SetComp) -> ast.AST:
+        return self.generic_visit(ast.GeneratorExp(node.elt, node.generators))
+
+    visit_SetComp = visit_ListComp
+
+    def visit_DictComp(self, node: ast.DictComp) -> ast.AST:
+        pair = ast.Tuple([node.key, node.value], ast.Load())
+        return self.generic_visit(ast.GeneratorExp(pair, node.generators))
+
+
 def _names_of_one(node: ast.stmt) -> tuple[set[str], set[str]]:
-    table = symtable.symtable(ast.unparse(node), "cell", "exec")
+    table = symtable.symtable(ast.unparse(_Scoped().visit(copy.deepcopy(node))), "cell", "exec")
     reads = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_referenced()}
     writes = {s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported()}
     grown = [child.target for child in ast.walk(node) if isinstance(child, ast.AugAssign)]
