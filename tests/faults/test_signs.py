@@ -31,6 +31,8 @@ from typing import Any
 import pytest
 import torch
 
+from tools.mutants.program import AsGenerators
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -363,19 +365,6 @@ def reads_and_makes(body: list[ast.stmt]) -> tuple[set[str], set[str]]:
             needed |= reads - made
             made |= makes
     return needed, made
-
-
-class AsGenerators(ast.NodeTransformer):
-    """Writes comprehensions as generators: Python 3.12 and newer count their names with those around them."""
-
-    def visit_ListComp(self, node: ast.ListComp | ast.SetComp) -> ast.AST:
-        return ast.GeneratorExp(self.visit(node.elt), [*map(self.visit, node.generators)])
-
-    visit_SetComp = visit_ListComp
-
-    def visit_DictComp(self, node: ast.DictComp) -> ast.AST:
-        pair = ast.Tuple([self.visit(node.key), self.visit(node.value)], ast.Load())
-        return ast.GeneratorExp(pair, [*map(self.visit, node.generators)])
 
 
 def names(source: str) -> tuple[set[str], set[str]]:

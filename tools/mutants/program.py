@@ -139,7 +139,7 @@ def _names(node: ast.stmt) -> tuple[set[str], set[str]]:
     return reads, writes
 
 
-class _Scoped(ast.NodeTransformer):
+class AsGenerators(ast.NodeTransformer):
     """Comprehensions as generators, which alone have a scope of their own in every version's symbol table."""
 
     def visit_ListComp(self, node: ast.ListComp | ast.SetComp) -> ast.AST:
@@ -153,7 +153,7 @@ class _Scoped(ast.NodeTransformer):
 
 
 def _names_of_one(node: ast.stmt) -> tuple[set[str], set[str]]:
-    table = symtable.symtable(ast.unparse(_Scoped().visit(copy.deepcopy(node))), "cell", "exec")
+    table = symtable.symtable(ast.unparse(AsGenerators().visit(copy.deepcopy(node))), "cell", "exec")
     reads = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_referenced()}
     writes = {s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported()}
     grown = [child.target for child in ast.walk(node) if isinstance(child, ast.AugAssign)]
