@@ -9,7 +9,7 @@ from playwright.sync_api import Browser
 
 from tests.book.visits import AA, DESK, JUDGE, PHONE, Visit, stand_still, unfold
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("book")]
+pytestmark = pytest.mark.browser
 
 
 @pytest.mark.parametrize("what", ["light", "dark", "phone"])

@@ -116,7 +116,6 @@ def test_a_page_says_what_it_is_about(small):
     assert (ROOT / "book" / "_static" / "glow.png").exists()
 
 
-@pytest.mark.xdist_group("book")
 def test_every_page_of_the_book_has_a_description_of_its_own(pages: list[Path], soup):
     told = {}
     for page in pages:
@@ -129,7 +128,6 @@ def test_every_page_of_the_book_has_a_description_of_its_own(pages: list[Path], 
     assert len(set(told.values())) == len(told)
 
 
-@pytest.mark.xdist_group("book")
 def test_the_book_knows_its_own_address(html: Path, soup):
     served = os.environ.get("BOOK_URL") or pages_of(home())
     link = soup(Path("book/index.html")).find("link", rel="canonical")

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser
 
 from tests.book.visits import Visit, listen
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("book")]
+pytestmark = pytest.mark.browser
 
 
 def leaving(visit: Visit, home: str) -> list[str]:

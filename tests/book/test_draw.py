@@ -21,7 +21,7 @@ from flowlib import MODELS, Flow, fit
 from tests.book.conftest import on_a_phone
 from tests.book.visits import PHONE
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("book")]
+pytestmark = pytest.mark.browser
 
 STATIC = Path(__file__).parents[2] / "book" / "_static"
 PAGE = f"""<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>Draw</title>

@@ -50,7 +50,7 @@ from flowlib.layers.coupling import half_mask
 from tests.book.conftest import on_a_phone
 from tests.book.visits import PHONE, Visit
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("book")]
+pytestmark = pytest.mark.browser
 
 STATIC = Path(__file__).parents[2] / "book" / "_static"
 # what the probe moves along, in the figures that have one

@@ -20,7 +20,7 @@ from flowlib.data import digits
 from tests.book.test_flow_figures import PAGE, STATIC, readout, settle
 from tests.book.visits import PHONE
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("book")]
+pytestmark = pytest.mark.browser
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = glow_in_the_book.SCRIPT.read_text("utf-8")

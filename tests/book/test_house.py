@@ -47,7 +47,6 @@ def test_what_is_missing_is_named(extension, tmp_path, page, says):
     assert says in build_small_book(tmp_path, tmp_path / "out", "slide_map", "house")
 
 
-@pytest.mark.xdist_group("book")
 def test_the_page_has_every_file_and_the_whole_way(soup):
     page = soup(Path("book/house.html"))
     listed = {code.get_text() for code in page.select(".house li > p > code:first-child")}

@@ -11,15 +11,12 @@ from pathlib import Path
 from types import ModuleType
 from urllib.parse import unquote, urlsplit
 
-import pytest
 import yaml
 
 import flowlib
 from tests.book.conftest import ROOT
 from tools.repo import home
 from tools.setup_cell import repository
-
-pytestmark = pytest.mark.xdist_group("book")
 
 
 def toc() -> list[str]:

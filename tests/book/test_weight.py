@@ -11,7 +11,7 @@ from playwright.sync_api import Browser
 
 from tests.book.visits import PHONE, Visit, stand_still
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("book")]
+pytestmark = pytest.mark.browser
 MOST = 1.5e6
 TEXT = {".css", ".html", ".js", ".svg"}  # servers of pages send these packed
 

@@ -27,6 +27,7 @@ from tools.notebooks import KERNEL_ENVIRONMENT, LABS
 
 SAVED = Path("_build", "nbval")
 OUTPUTS_DIFFER = "Cell outputs differ"  # nbval's words
+BOOK = "tests/book/"
 SLOWEST = 20  # files that the end of a run names
 
 
@@ -44,7 +45,11 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start what takes long first, so that no worker is left with it at the end."""
-    items.sort(key=lambda item: (not isinstance(item, Cell), not stays_together(item.nodeid)))
+
+    def order(item: pytest.Item) -> tuple[bool, bool, bool]:
+        return scope(item.nodeid) != BOOK, not isinstance(item, Cell), scope(item.nodeid) == item.nodeid
+
+    items.sort(key=order)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -55,19 +60,21 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 
 class Scheduling(LoadScopeScheduling):
-    """Keeps notebooks, and test files whose tests share a slow start, on one worker each.
+    """Keeps a notebook, and what shares a slow start such as the visits to all pages, on one worker.
 
     ``--dist loadgroup`` would do, but pytest-xdist 3.8 silently ignores groups on pytest 9.2.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return nodeid.partition("::")[0] if stays_together(nodeid) else nodeid
+        return scope(nodeid)
 
 
-def stays_together(nodeid: str) -> bool:
-    """Whether all tests of this one's file go to one worker; all others go one by one to whoever is free."""
+def scope(nodeid: str) -> str:
+    """All tests of one scope go to one worker; a scope of one test goes to whoever is free."""
     file = nodeid.partition("::")[0]
-    return file.endswith(".ipynb") or file.startswith(("tests/book/", "tests/notebooks/"))
+    if file.startswith(BOOK):
+        return BOOK
+    return file if file.endswith(".ipynb") or file.startswith("tests/notebooks/") else nodeid
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
