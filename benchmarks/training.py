@@ -68,6 +68,7 @@ ROWS = {
         Row("Glow", "glow", {"layers": 8, "scales": 3, "hidden": (32,)}),
         Row("Wavelet Flow", "wavelet", {"layers": 8, "scales": 3, "hidden": (32,)}),
         Row("Flow++", "flowpp", {"layers": 4, "hidden": (32,), "components": 8}),
+        Row("TarFlow", "tarflow", {"layers": 4, "hidden": (64, 64)}),
     )
 }
 
