@@ -61,6 +61,12 @@ def test_nothing_jumps_when_a_figure_comes(browser: Browser, html: Path, size):
       return Promise.all(Array.from(images, (image) => image.decode()));
     }""")
     assert page.evaluate(shape) == before
+    stretched = page.evaluate("""() => {
+      const own = (image) => image.naturalWidth / image.naturalHeight;
+      const odd = (image) => Math.abs(image.width / image.height / own(image) - 1) > 0.01;
+      return Array.from(document.querySelectorAll("article img")).filter(odd).map((image) => image.alt);
+    }""")
+    assert not stretched
     page.close()
 
 
