@@ -30,7 +30,8 @@ from flowlib import fit
 from flowlib.data import Dataset, load_dataset
 from flowlib.flow import Flow
 from flowlib.layers.dequantize import bits_per_dim
-from flowlib.train.flow_for import Flatten, flow_for, recipe
+from flowlib.layers.multiscale import Flatten
+from flowlib.train.flow_for import flow_for, recipe
 from flowlib.train.report import mean_nats
 
 RESULTS = Path(__file__).parent / "results"

@@ -25,7 +25,7 @@ from flowlib.layers.ffjord import FFJORD, Dopri5, Euler, RungeKutta, Velocity
 from flowlib.layers.flowpp import MixtureCoupling, mixture_logit, solve_mixture_logit
 from flowlib.layers.glow import ActNorm, ChannelCoupling, Convolution1x1, ConvolutionLU
 from flowlib.layers.linear import Triangular
-from flowlib.layers.multiscale import OnChannels, Squeeze
+from flowlib.layers.multiscale import Flatten, OnChannels, Squeeze
 from flowlib.layers.planar import Planar, PlanarStack, fixed_point_inverse, solve_planar
 from flowlib.layers.radial import Radial
 from flowlib.layers.spline import SplineAutoregressive, SplineCoupling

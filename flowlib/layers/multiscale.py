@@ -18,6 +18,34 @@ from flowlib.layers.glow import ActNorm, ChannelCoupling, ConvolutionLU
 from flowlib.nets import ConvNet
 
 
+class Flatten(Bijection):
+    r"""An image's pixels in one row, so that models of vectors take images.
+
+    .. math::
+        x_{(cH + i)W + j} = z_{c,\, i,\, j}, \qquad \log|\det| = 0 \text{ both ways}
+
+    Shapes: ``forward`` maps ``(B, *event_shape)`` to ``(B, d)``, ``inverse`` back; log-dets ``(B,)``.
+
+    Args:
+        event_shape: the shape of one image.
+
+    Example:
+        >>> import torch
+        >>> Flatten((1, 2, 2))(torch.arange(4.0).reshape(1, 1, 2, 2))[0]
+        tensor([[0., 1., 2., 3.]])
+    """
+
+    def __init__(self, event_shape: Sequence[int]) -> None:
+        super().__init__()
+        self.event_shape = tuple(event_shape)
+
+    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return z.flatten(1), z.new_zeros(z.shape[0])
+
+    def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return x.unflatten(1, self.event_shape), x.new_zeros(x.shape[0])
+
+
 class Squeeze(Bijection):
     r"""Each 2×2 block of pixels becomes four channels of one pixel.
 
@@ -135,4 +163,4 @@ def realnvp_scales(
     return [Squeeze(), inner, *by_channels, Inverse(Squeeze()), *couplings(checkerboard_mask, shape, 3)]
 
 
-__all__ = ["OnChannels", "Squeeze", "glow_scales", "realnvp_scales"]
+__all__ = ["Flatten", "OnChannels", "Squeeze", "glow_scales", "realnvp_scales"]

@@ -5,7 +5,7 @@ had happened. ``python -m flowlib.train --help`` trains from the command line.
 """
 
 from flowlib.train.checkpoint import CheckpointError, load_checkpoint, load_parameters, save_checkpoint
-from flowlib.train.flow_for import Flatten, flow_for
+from flowlib.train.flow_for import flow_for
 from flowlib.train.loop import fit
 from flowlib.train.matching import fit_matching, matching_loss, straight_path
 from flowlib.train.report import History
@@ -13,7 +13,6 @@ from flowlib.train.reverse_kl import fit_reverse_kl
 
 __all__ = [
     "CheckpointError",
-    "Flatten",
     "History",
     "fit",
     "fit_matching",

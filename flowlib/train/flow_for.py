@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
 from flowlib.bases import StandardNormal
-from flowlib.bijection import Bijection, Compose, Inverse
+from flowlib.bijection import Compose, Inverse
 from flowlib.flow import Flow
 from flowlib.layers.dequantize import Dequantize, Logit
+from flowlib.layers.multiscale import Flatten
 from flowlib.models import MODELS
 
 if TYPE_CHECKING:
@@ -38,34 +37,6 @@ RECIPES: dict[str, tuple[tuple[int, int, float, float | None], dict[str, dict[st
         | {"maf": _WIDE, "iaf": _WIDE},
     ),
 }
-
-
-class Flatten(Bijection):
-    r"""An image's pixels in one row, so that models of vectors take images.
-
-    .. math::
-        x_{(cH + i)W + j} = z_{c,\, i,\, j}, \qquad \log|\det| = 0 \text{ both ways}
-
-    Shapes: ``forward`` maps ``(B, *event_shape)`` to ``(B, d)``, ``inverse`` back; log-dets ``(B,)``.
-
-    Args:
-        event_shape: the shape of one image.
-
-    Example:
-        >>> import torch
-        >>> Flatten((1, 2, 2))(torch.arange(4.0).reshape(1, 1, 2, 2))[0]
-        tensor([[0., 1., 2., 3.]])
-    """
-
-    def __init__(self, event_shape: Sequence[int]) -> None:
-        super().__init__()
-        self.event_shape = tuple(event_shape)
-
-    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return z.flatten(1), z.new_zeros(len(z))
-
-    def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return x.unflatten(1, self.event_shape), x.new_zeros(len(x))
 
 
 def flow_for(data: Dataset, model: str = "glow", context_features: int = 0, **sizes: Any) -> Flow:
@@ -160,4 +131,4 @@ def recipe(model: str, data: Dataset) -> tuple[dict[str, Any], dict[str, Any]]:
     return sizes, dict(zip(("steps", "batch_size", "lr", "ema"), training, strict=True))
 
 
-__all__ = ["Flatten", "flow_for", "recipe", "sizes_of"]
+__all__ = ["flow_for", "recipe", "sizes_of"]

@@ -188,8 +188,8 @@ FAULTS = [
     ),
     Fault("layers/tarflow.py TarFlowBlock.forward", "log_det + alpha", "log_det - alpha", "tarflow", "17"),
     Fault("layers/tarflow.py TarFlowBlock.inverse", "(z), -alpha", "(z), alpha", "tarflow", "17"),
-    Fault("train/flow_for.py Flatten.forward", "z.new_zeros(", "z.new_ones(", "flatten", None, NO_LECTURE),
-    Fault("train/flow_for.py Flatten.inverse", "x.new_zeros(", "x.new_ones(", "flatten", None, NO_LECTURE),
+    Fault("layers/multiscale.py Flatten.forward", "z.new_zeros(", "z.new_ones(", "flatten", None, NO_LECTURE),
+    Fault("layers/multiscale.py Flatten.inverse", "x.new_zeros(", "x.new_ones(", "flatten", None, NO_LECTURE),
     Fault("layers/vflow.py Augment.forward", "x, self", "x, -self", "augmentation", "12"),
     Fault("layers/vflow.py Augment.forward", ") + log_det", ") - log_det", "augmentation", "12"),
     Fault("layers/vflow.py Augment.inverse", "log_det - ", "log_det + ", "augmentation", "12"),
@@ -211,7 +211,7 @@ EXTRA_MODELS: dict[str, Callable[[ModuleType], Callable]] = {
 
 
 def to_a_pixel_and_back(flowlib: ModuleType) -> Any:
-    flatten = importlib.import_module("flowlib.train.flow_for").Flatten((2, 1, 1))
+    flatten = importlib.import_module("flowlib.layers.multiscale").Flatten((2, 1, 1))
     return flowlib.Compose([flowlib.Inverse(flatten), flowlib.Scale((2, 1, 1)), flatten])
 
 
