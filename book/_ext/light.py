@@ -17,7 +17,7 @@ import imagesize
 from sphinx.application import Sphinx
 
 IMAGE = re.compile(r"<img (?![^>]*\bloading=)")
-UNSIZED = re.compile(r'<img (?![^>]*\b(?:width|height|style)=)([^>]*\bsrc="(?P<file>[^":]+)")')
+UNSIZED = re.compile(r'<img (?![^>]*\b(?:width|height|style)=)([^>]*\bsrc="(?P<file>[^":]*_images/[^":]+)")')
 ICONS = re.compile(r'\s*<script defer src="[^"]*/scripts/fontawesome\.js[^"]*"></script>')
 
 
@@ -43,7 +43,7 @@ def size(file: Path) -> tuple[int, int]:
 
 
 def sized(text: str, folder: Path) -> str:
-    """Tell the browser how large each image of the book is."""
+    """Tell the browser how large each picture of the text is; the theme sizes its own."""
 
     def tell(image: re.Match[str]) -> str:
         file = (folder / unquote(unescape(image["file"]))).resolve()
