@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, BrowserContext, Page
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
@@ -56,24 +56,24 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @contextmanager
-def opened(browser: Browser, address: str, before: str = "") -> Iterator[Page]:
-    """The page on a phone with a touch screen; an error or a warning in its console fails the test."""
-    with on_a_phone(browser, address, before=before) as page:
+def opened(phone: BrowserContext, address: str, before: str = "") -> Iterator[Page]:
+    """The page on a phone; an error or a warning in its console fails the test."""
+    with on_a_phone(phone, address, before=before) as page:
         page.locator("dd").first.wait_for()
         yield page
 
 
 @pytest.fixture
-def page(browser: Browser, address: str) -> Iterator[Page]:
+def page(phone: BrowserContext, address: str) -> Iterator[Page]:
     """A fresh page, to draw on."""
-    with opened(browser, address) as page:
+    with opened(phone, address) as page:
         yield page
 
 
 @pytest.fixture(scope="module")
-def arithmetic(browser: Browser, address: str) -> Iterator[Page]:
+def arithmetic(phone: BrowserContext, address: str) -> Iterator[Page]:
     """One page for all tests that only calculate."""
-    with opened(browser, address) as page:
+    with opened(phone, address) as page:
         yield page
 
 
@@ -392,7 +392,7 @@ def test_planar_is_trained_too_and_both_curves_stay(page: Page) -> None:
     assert points_in(page) == "rings"
 
 
-def test_a_drawing_takes_the_examples_place_trains_and_is_shared(page: Page, browser: Browser) -> None:
+def test_a_drawing_takes_the_examples_place_trains_and_is_shared(page: Page, phone: BrowserContext) -> None:
     draw_by_mouse(page)
     assert page.get_by_role("combobox", name="points").input_value() == "own"
     wait_for_step(page, 5)
@@ -407,7 +407,7 @@ def test_a_drawing_takes_the_examples_place_trains_and_is_shared(page: Page, bro
     settle(page)
     press(page, "Copy link")
     page.get_by_text("The link is").wait_for()
-    with opened(browser, page.url) as other:
+    with opened(phone, page.url) as other:
         assert other.get_by_label("seed").input_value() == "12"
         assert other.get_by_role("combobox", name="model").input_value() == "planar"
         assert shown(other)["points"] == str(count)
@@ -424,8 +424,8 @@ def test_a_drawing_takes_the_examples_place_trains_and_is_shared(page: Page, bro
         assert shown(other) == shown(page)
 
 
-def test_a_broken_link_is_said(browser: Browser, address: str) -> None:
-    with opened(browser, f"{address}#points=~AA*&seed=x&model=none") as page:
+def test_a_broken_link_is_said(phone: BrowserContext, address: str) -> None:
+    with opened(phone, f"{address}#points=~AA*&seed=x&model=none") as page:
         page.get_by_text("The link’s points could not be read.").wait_for()
         assert shown(page)["points"] == "800"
 
@@ -497,8 +497,8 @@ def test_the_pen_rubs_out(page: Page) -> None:
     assert 700 < int(shown(page)["points"]) < 800
 
 
-def test_where_workers_are_refused_the_page_trains_itself(browser: Browser, address: str) -> None:
-    with opened(browser, address, before="delete window.Worker") as page:
+def test_where_workers_are_refused_the_page_trains_itself(phone: BrowserContext, address: str) -> None:
+    with opened(phone, address, before="delete window.Worker") as page:
         press(page, "Train")
         wait_for_step(page, 20)
         press(page, "Pause")
@@ -561,8 +561,8 @@ def test_a_still_picture_for_print_and_without_scripts(page: Page, browser: Brow
     context.close()
 
 
-def test_the_book_has_the_page(browser: Browser, html: Path) -> None:
-    with opened(browser, (html / "book" / "draw.html").as_uri()) as page:
+def test_the_book_has_the_page(phone: BrowserContext, html: Path) -> None:
+    with opened(phone, (html / "book" / "draw.html").as_uri()) as page:
         still = page.locator("figure.flow-still")
         assert still.evaluate("still => getComputedStyle(still).display") == "none"
         draw_by_mouse(page)

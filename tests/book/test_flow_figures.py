@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from playwright.sync_api import Browser, Locator, Page
+from playwright.sync_api import Browser, BrowserContext, Locator, Page
 from torch import Tensor
 from torch.distributions import AffineTransform, Distribution, ExpTransform, TransformedDistribution
 
@@ -90,21 +90,23 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
 
 
 @pytest.fixture
-def page(browser: Browser, address: Callable[..., str], request: pytest.FixtureRequest) -> Iterator[Page]:
+def page(
+    phone: BrowserContext, address: Callable[..., str], request: pytest.FixtureRequest
+) -> Iterator[Page]:
     """A fresh page to touch, with the one figure that the test names as its parameter or by ``on``."""
     mark = request.node.get_closest_marker("figure")
     figure = mark.args[0] if mark else request.node.callspec.params["figure"]
-    with on_a_phone(browser, address(figure)) as page:
+    with on_a_phone(phone, address(figure)) as page:
         settle(page)
         yield page
 
 
 @pytest.fixture(scope="module")
-def whole(browser: Browser, address: Callable[..., str]) -> Iterator[Page]:
+def whole(phone: BrowserContext, address: Callable[..., str]) -> Iterator[Page]:
     """One page with all figures and one that does not exist, for tests that calculate and look."""
     missing = "Failed to load resource: net::ERR_FILE_NOT_FOUND"  # none.js
     told = [missing, 'No interactive figure is called "none".']
-    with on_a_phone(browser, address(*FIGURES, "none"), told) as page:
+    with on_a_phone(phone, address(*FIGURES, "none"), told) as page:
         settle(page)
         yield page
 

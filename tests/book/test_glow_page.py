@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, BrowserContext, Page
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from benchmarks import glow_in_the_book, glow_weights
 from flowlib import Flow, bits_per_dim
 from flowlib.data import digits
+from tests.book.conftest import on_a_phone
 from tests.book.test_flow_figures import PAGE, STATIC, readout, settle
 from tests.book.visits import PHONE
 
@@ -53,18 +54,11 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def page(browser: Browser, address: str) -> Iterator[Page]:
-    """The page on a phone with a touch screen, from disk; an error in its console fails the test."""
-    context = browser.new_context(viewport=PHONE, has_touch=True)
-    page, errors = context.new_page(), []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
-    page.goto(address)
-    page.evaluate("flowFigures.ready")
-    settle(page)
-    yield page
-    context.close()
-    assert not errors
+def page(phone: BrowserContext, address: str) -> Iterator[Page]:
+    """The page on a phone, from disk; an error in its console fails the test."""
+    with on_a_phone(phone, address) as page:
+        settle(page)
+        yield page
 
 
 def close(ours: list, theirs: Tensor) -> None:

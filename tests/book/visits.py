@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Page, TimeoutError
+from playwright.sync_api import BrowserContext, Page, TimeoutError
 
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 HERE = Path(__file__).parent
@@ -66,10 +66,9 @@ def listen(page: Page) -> Visit:
     return visit
 
 
-def visit(browser: Browser, address: str) -> Visit:
+def visit(phone: BrowserContext, address: str) -> Visit:
     """Open a page on a phone and look; then unfold everything and let axe-core judge it."""
-    context = browser.new_context(viewport=PHONE, color_scheme="light")
-    page = context.new_page()
+    page = phone.new_page()
     found = listen(page)
     stand_still(page, address)
     found.first_view, found.painted = set(found.requests), page.evaluate(PAINTED)
@@ -81,7 +80,7 @@ def visit(browser: Browser, address: str) -> Visit:
         page.evaluate(f"document.documentElement.dataset.theme = '{'dark' if what == 'dark' else 'light'}'")
         wait_for_theme(page)
         found.violations[what] = page.evaluate(JUDGE, [] if what == "dark" else AA)
-    context.close()
+    page.close()
     return found
 
 
