@@ -1314,4 +1314,6 @@ def test_book_places_every_figure(visits: dict[str, Visit]) -> None:
     for path, figure in found:
         assert figure["filled"], f"{path}: {figure['name']} is not filled"
         assert 0 <= figure["left"] < figure["right"] <= PHONE["width"], f"{path}: {figure['name']} is cut"
-    assert {figure["name"] for _, figure in found} == {*FIGURES, *ELSEWHERE}
+    assert {figure["name"] for _, figure in found} == {*FIGURES, *ELSEWHERE}, (
+        "place the others in a lecture: <div class='flow-figure' data-figure='…'>"
+    )

@@ -18,10 +18,11 @@ STILL = "* { animation: none !important; transition: none !important; scroll-beh
 # the theme lets wide code and tables be scrolled by keyboard, some time after the window has changed
 REACHED = """() => Array.from(document.querySelectorAll('pre, .pst-scrollable-table-container'))
   .every((wide) => wide.scrollWidth <= wide.clientWidth || wide.tabIndex === 0)"""
-PAINTED = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
+PAINTED = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+DRAWN = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 FIGURES = """() => Array.from(document.querySelectorAll(".flow-figure"), (place) => {
   const { left, right } = place.getBoundingClientRect();
-  const filled = Boolean(place.querySelector(".flow-readout dd")?.textContent);
+  const filled = Boolean(place.querySelector(".flow-readout dd")?.innerText);
   return { name: place.dataset.figure, left, right, filled };
 })"""
 AA = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
@@ -42,15 +43,15 @@ JUDGE = """async (tags) => {
 class Visit:
     """What one page did and showed while it was open.
 
-    ``first_view`` are the requests of a reader on a phone who has not scrolled, ``painted`` the milliseconds
-    until something was seen, ``shown`` what measure.js finds and ``violations`` what axe-core finds in each
-    theme and on each screen.
+    ``first_view`` are the requests of a reader who has not scrolled, on a phone or at a desk, ``painted`` the
+    milliseconds until something was seen, ``shown`` what measure.js finds and ``violations`` what axe-core
+    finds in each theme and on each screen.
     """
 
     requests: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     first_view: set[str] = field(default_factory=set)
-    painted: float | None = None
+    painted: float = float("inf")
     figures: list[dict[str, Any]] = field(default_factory=list)
     shown: dict[str, Any] = field(default_factory=dict)
     violations: dict[str, list[str]] = field(default_factory=dict)
@@ -71,7 +72,12 @@ def visit(phone: BrowserContext, address: str) -> Visit:
     page = phone.new_page()
     found = listen(page)
     stand_still(page, address)
-    found.first_view, found.painted = set(found.requests), page.evaluate(PAINTED)
+    found.painted = page.evaluate(PAINTED)
+    page.set_viewport_size(DESK)  # which may show pictures that a phone does not
+    page.evaluate(DRAWN)
+    found.first_view = set(found.requests)
+    page.set_viewport_size(PHONE)
+    page.evaluate(DRAWN)
     found.figures = page.evaluate(FIGURES)
     found.shown = page.evaluate(MEASURE)
     unfold(page)

@@ -44,9 +44,8 @@ def test_the_networks_compute_in_bfloat16_and_everything_else_in_float32(case):
 
         return hook
 
-    called: list[
-        nn.Module
-    ] = []  # the conditioner at work; solve and extend ask its layers without calling it
+    # the conditioner at work: solve and extend ask its layers without calling it
+    called: list[nn.Module] = []
 
     def inside(module, arguments, output):
         if called:
