@@ -128,11 +128,7 @@
         "invertible for every <i>t</i> > 0, and each of the 63 details adds log <i>t</i> to log |det|.",
       draw,
     });
-    const panel = (words, label, className) => {
-      const canvas = kit.canvas(kit.panel(parts, words), label);
-      canvas.className = className;
-      return canvas;
-    };
+    const panel = (words, label, className) => kit.canvas(kit.panel(parts, words), label, className);
     const left = panel("64 numbers, transformed", "The Haar transform of the digit", "flow-density");
     const right = panel("the image they give", "The digit from its kept details", "flow-lines");
 

@@ -110,8 +110,9 @@
   }
 
   /* A canvas in CSS pixels, sharp on any screen, that fills its holder. */
-  function canvas(holder, label) {
+  function canvas(holder, label, className = "") {
     const made = element("canvas", { role: "img", "aria-label": label });
+    made.className = className;
     holder.append(made);
     return made;
   }

@@ -116,11 +116,7 @@ flowFigures.math.reflow = (steps) => {
         "discs are where the paths themselves end. In one step the bent field sends everything to one point.",
       draw,
     });
-    const panel = (words, label, className) => {
-      const canvas = kit.canvas(kit.panel(parts, words), label);
-      canvas.className = className;
-      return canvas;
-    };
+    const panel = (words, label, className) => kit.canvas(kit.panel(parts, words), label, className);
     const left = panel("before reflow", "Walks along the mean velocity of chance pairs", "flow-bent");
     const right = panel("after reflow", "Walks along the straight paths of a reflow", "flow-straight");
 

@@ -131,11 +131,7 @@
         "other end. Move <i>s</i> through all 64 patches; ask for another digit, or for other noise.",
       draw,
     });
-    const panel = (words, label, className) => {
-      const canvas = kit.canvas(kit.panel(parts, words), label);
-      canvas.className = className;
-      return canvas;
-    };
+    const panel = (words, label, className) => kit.canvas(kit.panel(parts, words), label, className);
     const given = panel("given to the block", "The image that the block is given", "flow-density");
     const made = panel("made so far", "The patches that the block has made so far", "flow-lines");
 
