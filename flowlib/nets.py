@@ -219,8 +219,8 @@ def _spread(layer: nn.Linear, heard: Tensor) -> None:
 
     Args:
         layer: the layer, as torch has drawn it.
-        heard: True where an input is an entry of the point that the unit hears, of the weight's shape or of
-            one row's. The other weights, a context's, stay as they are.
+        heard: True where an input is an entry of the point that the unit hears. The other weights, a
+            context's, stay as they are. Of the weight's shape it sharpens alone; of one row's, it blunts too.
     """
     length = _SHARPNESS / max(int(heard.sum(-1).max()), 1)
     if length > _BLUNTEST:

@@ -10,9 +10,12 @@ import re
 import shutil
 import subprocess
 import sys
+from argparse import ArgumentParser
 from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
+
+from tools.chromium import chromium
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "_build" / "normalizing-flows.pdf"
@@ -63,11 +66,16 @@ def look(page: Page) -> None:
 
 
 def main() -> None:
+    ArgumentParser(prog="python -m tools.print_edition", description=(__doc__ or "")).parse_args()
+    try:
+        path = chromium()
+    except FileNotFoundError as error:
+        raise SystemExit(str(error)) from None
     folder = ROOT / "_build" / "print"
     shutil.rmtree(folder, ignore_errors=True)
     source = build(folder)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         page = browser.new_page()
         page.set_default_timeout(0)
         page.goto(source.as_uri())

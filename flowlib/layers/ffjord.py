@@ -188,7 +188,8 @@ class Velocity(nn.Module):
         super().__init__()
         self.net = MLP(d + 1, d, hidden, context_features, nn.Tanh)
         first: nn.Linear = self.net.layers[0]  # type: ignore[assignment]
-        _spread(first, torch.arange(first.in_features) < d)  # the time is no entry of the point
+        # the time is no entry of the point; in many dimensions the MLP is blunt already, and once is enough
+        _spread(first, (torch.arange(first.in_features) < d).expand_as(first.weight))
         self.d, self.context_features = d, context_features
 
     def forward(self, z: Tensor, t: float | Tensor, context: Tensor | None = None) -> Tensor:

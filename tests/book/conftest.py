@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +20,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace
 
 from tests.book.visits import PHONE, Visit, visit
+from tools.chromium import chromium
 
 ROOT = Path(__file__).parents[2]
 QUIET = [
@@ -110,10 +110,16 @@ def labs() -> list[Path]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """One Chromium for the tests of a module."""
+    try:
+        path = chromium()
+    except FileNotFoundError as error:
+        if os.environ.get("CI"):
+            pytest.fail(str(error))
+        pytest.skip(str(error))
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=_chromium(), args=QUIET)
-        yield chromium
-        chromium.close()
+        one = playwright.chromium.launch(executable_path=path, args=QUIET)
+        yield one
+        one.close()
 
 
 @pytest.fixture(scope="session")
@@ -162,34 +168,3 @@ def on_a_phone(
     yield page
     page.close()
     assert errors == list(told)
-
-
-@cache
-def _chromium() -> str | None:
-    """The path of a Chromium: the one installed, Debian's, or None for playwright's own."""
-    if found := _on_path():
-        return found
-    tried = []
-    if hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("apt-get"):
-        tried.append(_attempt(["apt-get", "update", "-qq"]))
-        tried.append(_attempt(["apt-get", "install", "-qq", "-y", "--no-install-recommends", "chromium"]))
-        if found := _on_path():
-            return found
-    tried.append(_attempt([sys.executable, "-m", "playwright", "install", "chromium"]))
-    if not tried[-1]:
-        return None
-    reason = "These tests need Chromium, and it could not be installed:\n" + "\n".join(filter(None, tried))
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-def _on_path() -> str | None:
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    return next((path for name in names if (path := shutil.which(name))), None)
-
-
-def _attempt(command: list[str]) -> str:
-    """Run a command; return what went wrong, and an empty string if nothing did."""
-    done = subprocess.run(command, capture_output=True, text=True)
-    return f"{' '.join(command)}: {done.stderr[-500:] or done.stdout[-500:]}" if done.returncode else ""

@@ -19,7 +19,6 @@ import importlib
 import importlib.util
 import json
 import shutil
-import symtable
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -31,7 +30,7 @@ from typing import Any
 import pytest
 import torch
 
-from tools.mutants.program import AsGenerators
+from tools.mutants.program import names_of_one
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -347,13 +346,13 @@ def reads_and_makes(body: list[ast.stmt]) -> tuple[set[str], set[str]]:
         ]
         blocks += [handler.body for handler in getattr(statement, "handlers", [])]
         if isinstance(statement, ast.FunctionDef | ast.ClassDef) or not blocks:
-            reads, makes = names(ast.unparse(statement))
+            reads, makes = names_of_one(statement)
             needed |= reads - made
             made |= makes
             continue
         heads = [getattr(statement, part) for part in ("iter", "test") if hasattr(statement, part)]
         heads += [item.context_expr for item in getattr(statement, "items", [])]
-        needed |= {name for head in heads for name in names(ast.unparse(head))[0]} - made
+        needed |= {name for head in heads for name in names_of_one(head)[0]} - made
         targets = [getattr(statement, "target", None), *getattr(statement, "handlers", [])]
         targets += [item.optional_vars for item in getattr(statement, "items", [])]
         for target in filter(None, targets):
@@ -365,20 +364,6 @@ def reads_and_makes(body: list[ast.stmt]) -> tuple[set[str], set[str]]:
             needed |= reads - made
             made |= makes
     return needed, made
-
-
-def names(source: str) -> tuple[set[str], set[str]]:
-    """The names that a simple statement or a definition reads from outside, and those that it makes."""
-    source = ast.unparse(AsGenerators().visit(ast.parse(source)))
-    top = symtable.symtable(source, "cell", "exec")
-    makes = {name.get_name() for name in top.get_symbols() if name.is_assigned() or name.is_imported()}
-    reads = {name.get_name() for name in top.get_symbols() if name.is_referenced()}
-    inner = top.get_children()
-    while inner:
-        table = inner.pop()
-        inner += table.get_children()
-        reads |= {s.get_name() for s in table.get_symbols() if s.is_global() and s.is_referenced()}
-    return reads, makes
 
 
 def run_lecture(number: str, monkeypatch: pytest.MonkeyPatch, trainers: set[str]) -> None:

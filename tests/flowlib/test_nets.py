@@ -74,6 +74,10 @@ def test_a_unit_of_made_counts_the_entries_that_it_hears(order: list[int]) -> No
 def test_the_time_is_no_entry_of_the_point() -> None:
     weight = first(Velocity(2, hidden=(64,)).net).weight
     torch.testing.assert_close(weight[:, :2].norm(dim=1), torch.full((64,), 1.5))
+    torch.manual_seed(3)
+    in_many_dimensions = first(Velocity(64, hidden=(64,)).net).weight
+    torch.manual_seed(3)
+    assert torch.equal(in_many_dimensions, first(MLP(65, 64, hidden=(64,))).weight), "no blunter than an MLP"
 
 
 def loss_after(net: MLP, steps: int = 150) -> float:

@@ -129,7 +129,7 @@ def _names(node: ast.stmt) -> tuple[set[str], set[str]]:
             opened = [(item.optional_vars or ast.Name("_", ast.Store()), item.context_expr) for item in items]
             inner = [*(ast.Assign([name], value) for name, value in opened), *body]
         case _:
-            return _names_of_one(node)
+            return names_of_one(node)
     reads: set[str] = set()
     writes: set[str] = set()
     for child in inner:
@@ -152,7 +152,8 @@ class AsGenerators(ast.NodeTransformer):
         return self.generic_visit(ast.GeneratorExp(pair, node.generators))
 
 
-def _names_of_one(node: ast.stmt) -> tuple[set[str], set[str]]:
+def names_of_one(node: ast.AST) -> tuple[set[str], set[str]]:
+    """The names that a simple statement, a definition or an expression reads from outside, and makes."""
     table = symtable.symtable(ast.unparse(AsGenerators().visit(copy.deepcopy(node))), "cell", "exec")
     reads = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_referenced()}
     writes = {s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported()}
