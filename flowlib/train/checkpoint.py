@@ -214,6 +214,3 @@ def softly(step: int) -> Iterator[None]:
 def _starts_as_history(path: Path) -> bool:
     with open(path, "rb") as file:
         return file.readline().startswith(b"step,loss,")
-
-
-__all__ = ["CheckpointError", "load_checkpoint", "load_parameters", "save_checkpoint"]

@@ -269,6 +269,3 @@ def _say(message: str, status: int = 0) -> int:
 
 def _is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
-
-
-__all__ = ["main"]

@@ -22,17 +22,18 @@ if TYPE_CHECKING:
 #: what the constructors of ``MODELS`` take that is no size
 NO_SIZES = ("event_shape", "context_features", "base")
 _DEEP, _DEEPER = ({"layers": n, "scales": 3, "hidden": (width,)} for n, width in ((8, 32), (16, 128)))
+_SLOW = {"ffjord": {"lr": 5e-3}, "tarflow": {"lr": 4e-3}}
 _WIDE = {"layers": 5, "hidden": (1024, 1024)}
-#: by what the data are: steps, batch size, learning rate and decay of the average to start from, and sizes
-#: where those of the constructors, made for the plane and for 4 × 4 pixels, are too small
-RECIPES: dict[str, tuple[tuple[int, int, float, float | None], dict[str, dict[str, Any]]]] = {
-    "points": ((2000, 256, 1e-3, None), {}),
+#: by what the data are: settings to start from, and for some models other sizes than the constructors', made
+#: for the plane and 4 × 4 pixels, or a learning rate of their own
+RECIPES: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]] = {
+    "points": ({"steps": 2000, "batch_size": 256, "lr": 1e-3, "ema": None}, {}),
     "small images": (
-        (800, 64, 1e-3, 0.99),
-        {"realnvp_multiscale": {"hidden": (32, 32)}, "glow": _DEEP, "wavelet": _DEEP},
+        {"steps": 800, "batch_size": 64, "lr": 1e-3, "ema": 0.99},
+        {"realnvp_multiscale": {"hidden": (32, 32)}, "glow": _DEEP, "wavelet": _DEEP, **_SLOW},
     ),
     "images": (
-        (20_000, 64, 1e-3, 0.999),
+        {"steps": 20_000, "batch_size": 64, "lr": 1e-3, "ema": 0.999},
         {"realnvp_multiscale": {"scales": 3, "hidden": (64, 64, 64)}, "glow": _DEEPER, "wavelet": _DEEPER}
         | {"maf": _WIDE, "iaf": _WIDE},
     ),
@@ -123,12 +124,10 @@ def recipe(model: str, data: Dataset) -> tuple[dict[str, Any], dict[str, Any]]:
     kind = "points" if data.levels is None else "small images" if point.numel() <= 256 else "images"
     training, larger = RECIPES[kind]
     sizes = {name: value for name, value in sizes_of(model).items() if name not in ("mix", "steps")}
-    sizes |= larger.get(model, {})
+    own = larger.get(model, {})
+    sizes |= {name: value for name, value in own.items() if name in sizes}
     if "scales" in sizes and point.dim() == 3:
         side = math.gcd(*point.shape[1:])
         halvings = (side & -side).bit_length() - 1  # how often 2 divides it
         sizes["scales"] = max(1, min(sizes["scales"], halvings))
-    return sizes, dict(zip(("steps", "batch_size", "lr", "ema"), training, strict=True))
-
-
-__all__ = ["flow_for", "recipe", "sizes_of"]
+    return sizes, {name: own.get(name, value) for name, value in training.items()}

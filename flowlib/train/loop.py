@@ -318,6 +318,3 @@ def _from_first(value: Any, ranks: int) -> Any:
     if ranks > 1:
         distributed.broadcast_object_list(shared)
     return shared[0]
-
-
-__all__ = ["fit"]

@@ -184,6 +184,3 @@ def fit_matching(
         return fit(_Matching(flow, sigma, start is not None), data, context=context, **settings)
     finally:
         flow.eval()
-
-
-__all__ = ["fit_matching", "matching_loss", "straight_path"]

@@ -193,6 +193,3 @@ def blame(flow: Flow, batch: Sequence[tuple[Tensor, Tensor | None]]) -> str:
     gradients = {name: p.grad for name, p in flow.named_parameters() if p.grad is not None}
     bad = [name for name, gradient in gradients.items() if not gradient.isfinite().all()]
     return f"The gradient of {bad[0]} is not finite." if bad else ""
-
-
-__all__ = ["History"]

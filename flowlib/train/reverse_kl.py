@@ -84,6 +84,3 @@ class _ReverseKL(Flow):
         beta = min(1.0, 0.01 + self.step / self.warm_up) if self.warm_up else 1.0
         self.step += 1
         return beta * log_p + log_det - self.base.log_prob(z)
-
-
-__all__ = ["fit_reverse_kl"]
