@@ -174,9 +174,10 @@ def test_every_model_is_in_the_results(committed: dict[str, Any]) -> None:
 
 def test_what_the_page_says_of_the_results_holds(committed: dict[str, Any]) -> None:
     models, grown = committed["models"], committed["scaling"]
-    assert {tuple(model["settings"].items()) for model in models.values()} == {
-        (("steps", 800), ("batch_size", 64), ("lr", 1e-3), ("ema", 0.99))
-    }
+    slow = {"ffjord": 5e-3, "tarflow": 4e-3}
+    for name, model in models.items():
+        rate = slow.get(name, 1e-3)
+        assert model["settings"] == {"steps": 800, "batch_size": 64, "lr": rate, "ema": 0.99}
     assert models["realnvp"]["seconds"] < models["glow"]["seconds"]
     assert models["realnvp"]["parameters"] > models["glow"]["parameters"]
     for model in models.values():
