@@ -122,10 +122,10 @@ def recipe(model: str, data: Dataset) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     point = data.train[0]
     kind = "points" if data.levels is None else "small images" if point.numel() <= 256 else "images"
-    training, larger = RECIPES[kind]
+    training, by_model = RECIPES[kind]
     sizes = {name: value for name, value in sizes_of(model).items() if name not in ("mix", "steps")}
-    own = larger.get(model, {})
-    sizes |= {name: value for name, value in own.items() if name in sizes}
+    own = by_model.get(model, {})
+    sizes |= {name: value for name, value in own.items() if name not in training}
     if "scales" in sizes and point.dim() == 3:
         side = math.gcd(*point.shape[1:])
         halvings = (side & -side).bit_length() - 1  # how often 2 divides it

@@ -16,7 +16,8 @@ from bs4 import BeautifulSoup
 from benchmarks import scaling, throughput, training
 from benchmarks.cards import PEAKS, share_of_peak
 from benchmarks.memory import Memory
-from flowlib.train.flow_for import sizes_of
+from flowlib.data import load_dataset
+from flowlib.train.flow_for import recipe, sizes_of
 from tests.book.conftest import ROOT, build_results_page
 
 CPU = torch.device("cpu")
@@ -178,6 +179,7 @@ def test_what_the_page_says_of_the_results_holds(committed: dict[str, Any]) -> N
     for name, model in models.items():
         rate = slow.get(name, 1e-3)
         assert model["settings"] == {"steps": 800, "batch_size": 64, "lr": rate, "ema": 0.99}
+        assert model["settings"] == recipe(name, load_dataset("digits"))[1]
     assert models["realnvp"]["seconds"] < models["glow"]["seconds"]
     assert models["realnvp"]["parameters"] > models["glow"]["parameters"]
     for model in models.values():
