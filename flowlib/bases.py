@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Transform
 
-from flowlib.bijection import sum_event
+from flowlib.bijection import check_event, sum_event
 
 _DRAW: dict[str, Any] = {"dtype": torch.float64, "device": "cpu"}
 
@@ -78,6 +78,7 @@ class StandardNormal(Base):
     """
 
     def log_prob(self, z: Tensor) -> Tensor:
+        check_event(z, self.event_shape)
         d = self.event_shape.numel()
         return -0.5 * sum_event(z * z) - 0.5 * d * math.log(2 * math.pi)
 
@@ -113,6 +114,7 @@ class UniformBox(Base):
         self.low, self.high = float(low), float(high)
 
     def log_prob(self, z: Tensor) -> Tensor:
+        check_event(z, self.event_shape)
         inside = ((z >= self.low) & (z <= self.high)).flatten(1).all(1)
         density = -self.event_shape.numel() * math.log(self.high - self.low)
         return torch.where(inside, z.new_tensor(density), z.new_tensor(-math.inf))

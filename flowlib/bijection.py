@@ -150,6 +150,25 @@ def check_finite(points: Tensor, name: str) -> None:
         )
 
 
+def check_event(points: Tensor, event_shape: Sequence[int]) -> None:
+    """Refuse points that would broadcast against a layer of another size, with a wrong log-determinant."""
+    if points.shape[1:] != event_shape:
+        raise ValueError(
+            f"The points have shape {tuple(points.shape)}, and this part of the flow takes "
+            f"{('batch', *event_shape)}; give both one size."
+        )
+
+
+def check_given(context: Tensor | None, features: int) -> Tensor:
+    """Refuse a missing context."""
+    if context is None:
+        raise ValueError(
+            f"This layer is conditioned by a context of length {features}, and none came: build the flow "
+            f"with context_features={features}, and give context=…."
+        )
+    return context
+
+
 def on_the_run(layer: nn.Module, points: Tensor) -> bool:
     """Whether a layer trains on a GPU, which runs ahead of Python: a look at values would stall it."""
     return layer.training and points.device.type != "cpu"

@@ -55,7 +55,7 @@ def log_det_error(bijection: Bijection, z: Tensor, context: Tensor | None = None
     errors = []
     for direction, points in ((bijection, z), (bijection.inverse, x)):
         dense = jacobian(lambda p, f=direction: f(p, context)[0], points)  # type: ignore[misc]
-        errors.append(direction(points, context)[1] - torch.linalg.slogdet(dense)[1])
+        errors.append(_one_each(direction(points, context)[1], z) - torch.linalg.slogdet(dense)[1])
     return largest(torch.cat(errors))
 
 
@@ -63,7 +63,19 @@ def round_trip_error(bijection: Bijection, z: Tensor, context: Tensor | None = N
     r"""Largest :math:`|f^{-1}(f(z)) - z|`, and of the two log-dets' sum, which must be 0."""
     x, log_det = bijection(z, context)
     back, inverse_log_det = bijection.inverse(x, context)
-    return largest(torch.cat([(back - z).flatten(), log_det + inverse_log_det]))
+    if back.shape != z.shape:
+        raise CheckFailed(f"The points have shape {tuple(z.shape)} and come back as {tuple(back.shape)}.")
+    both = _one_each(log_det, z) + _one_each(inverse_log_det, z)
+    return largest(torch.cat([(back - z).flatten(), both]))
+
+
+def _one_each(log_det: Tensor, z: Tensor) -> Tensor:
+    if log_det.shape != z.shape[:1]:
+        raise CheckFailed(
+            f"The log-determinant must be one number for each point, of shape ({len(z)},), and has shape "
+            f"{tuple(log_det.shape)}."
+        )
+    return log_det
 
 
 def integral(
@@ -191,6 +203,8 @@ def exercise(
         return
     if answer is expected if isinstance(expected, Tensor) else callable(answer) and answer == expected:
         raise CheckFailed(f"Exercise {name}: the answer is what it is compared with; find your own.")
+    if expected is None and not isinstance(answer, Bijection):
+        raise CheckFailed(f"Exercise {name}: the answer must be a layer, such as Scale(2), not {answer!r}.")
     z = at if isinstance(at, tuple) else (at,)
     given, wanted = [[] if expected is None else _results(side, z) for side in (answer, expected)]
     shapes = [" and ".join(str(tuple(result.shape)) for result in side) for side in (given, wanted)]

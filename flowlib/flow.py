@@ -37,9 +37,9 @@ class Flow(nn.Module):
         context_features: length of the vector that conditions each point; 0 for none.
 
     Raises:
-        TypeError: if ``bijection`` or ``base`` is something else, or points or context are not tensors of the
-            flow's dtype and on its device.
-        ValueError: if points or context have another shape, or are not finite.
+        TypeError: if ``bijection`` or ``base`` is something else, points are no tensor, or points or context
+            are not of the flow's dtype and on its device.
+        ValueError: if points or context have another shape, are not finite, or the context is no tensor.
 
     Example:
         >>> import torch

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import glu, layer_norm, normalize, scaled_dot_product_attention, silu
 
+from flowlib.bijection import check_given
+
 Activation = Callable[[], nn.Module]
 
 _SHARPNESS = 3.0  # the length of a unit's weights if the point has one entry
@@ -40,8 +42,9 @@ class Conditioner(nn.Module):
     be off by up to 4 nats, more than good models differ by. Round trips do get coarser, for what a rounding
     of float32 changes in the input can move an input of the network by a whole step of bfloat16.
 
-    Autocast leaves float64 alone, so a flow in float64 computes as without it. ``MADE.solve``, which
-    is not a call of the module, always computes in full precision.
+    Autocast leaves float64 alone, so a flow in float64 computes as without it. ``MADE.solve`` and
+    ``CausalTransformer.extend``, which generate entry after entry and are no calls of the module, always
+    compute in full precision: there both directions agree only to within what bfloat16 changes.
 
     Attributes:
         autocast_dtype: ``torch.bfloat16``, or None for the parameters' own precision.
@@ -75,7 +78,8 @@ class Conditioner(nn.Module):
         """The point with its context as further entries, which every pixel of an image has."""
         if not self.context_features:
             return z
-        rows = context.reshape(*context.shape, *[1] * (z.dim() - 2))  # type: ignore[union-attr]
+        context = check_given(context, self.context_features)
+        rows = context.reshape(*context.shape, *[1] * (z.dim() - 2))
         return torch.cat([z, rows.expand(-1, -1, *z.shape[2:])], 1)
 
 

@@ -34,7 +34,7 @@ def row(*dimensions: int, bases: type[Base] = Base) -> Callable[[Callable[..., A
             given = signature.bind(*arguments, **keywords)
             given.apply_defaults()
             event_shape, features, base = (given.arguments.pop(name) for name in _SHARED)
-            shape = _checked(make.__name__, event_shape, dimensions, given.arguments)
+            shape = _checked(make.__name__, event_shape, dimensions, features, given.arguments)
             made = make(shape, features, **given.arguments)
             flow = made if isinstance(made, Flow) else Flow(made, StandardNormal(shape), features)
             if base is not None:
@@ -67,7 +67,7 @@ def _signature(make: Callable, event_shape: tuple[int, ...]) -> inspect.Signatur
 
 
 def _checked(
-    name: str, event_shape: Any, dimensions: Sequence[int], sizes: dict[str, Any]
+    name: str, event_shape: Any, dimensions: Sequence[int], features: Any, sizes: dict[str, Any]
 ) -> tuple[int, ...]:
     """The shape as a tuple of the right length, beside counts that are positive."""
     shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
@@ -76,6 +76,8 @@ def _checked(
     if len(shape) not in dimensions:
         takes = ", or ".join(_KINDS[n] for n in dimensions)
         raise ValueError(f"{name} takes {takes}, and event_shape came as {shape}.")
+    if not isinstance(features, int) or features < 0:
+        raise ValueError(f"context_features must be a whole number, 0 or more, and came as {features!r}.")
     for count in {"layers", "scales"} & sizes.keys():
         if not isinstance(sizes[count], int) or sizes[count] < 1:
             raise ValueError(f"{count} must be a whole number, 1 or more, and came as {sizes[count]!r}.")

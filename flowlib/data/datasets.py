@@ -51,7 +51,12 @@ class Dataset:
 
         A data set whose training points overlap, as patches of a photograph do, has validation points that
         share nothing with them, and is returned as it is.
+
+        Raises:
+            ValueError: if ``n`` is negative, or no training point would be left.
         """
+        if not 0 <= n < len(self.train):
+            raise ValueError(f"n must be 0 or more and less than {len(self.train)}, and came as {n}.")
         if self.validation is not None or not n:
             return self
         order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(0))

@@ -260,8 +260,8 @@ class AffineAutoregressive(Autoregressive):
         bound: the largest absolute log-scale.
 
     Raises:
-        ValueError: if ``bound`` is not positive, a width is not a positive whole number, ``order``
-            does not hold each entry once.
+        ValueError: if ``bound`` is not positive or above 80, a width is not a positive whole number, or
+            ``order`` does not hold each entry once.
 
     Example:
         >>> import torch
@@ -284,8 +284,8 @@ class AffineAutoregressive(Autoregressive):
         bound: float = 2.0,
     ) -> None:
         super().__init__(MADE(d, 2, hidden, context_features, order))
-        if not 0 < bound < float("inf"):
-            raise ValueError(f"bound must be a positive finite number and came as {bound}.")
+        if not 0 < bound <= 80:  # as in AffineCoupling
+            raise ValueError(f"bound must be a positive number up to 80 and came as {bound}.")
         self.bound = float(bound)
 
     def generate(self, z: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:

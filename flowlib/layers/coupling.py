@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flowlib.bijection import Bijection, sum_event
+from flowlib.bijection import Bijection, check_event, sum_event
 
 
 class _Coupling(Bijection):
@@ -176,7 +176,7 @@ class AffineCoupling(_Coupling):
     Raises:
         TypeError: if the mask is not a bool tensor.
         ValueError: if the mask is all True or all False, a shape does not match, or ``bound``
-            is not positive.
+            is not positive or above 80.
 
     Example:
         >>> import torch
@@ -193,8 +193,8 @@ class AffineCoupling(_Coupling):
 
     def __init__(self, mask: Tensor, conditioner: Callable[..., Tensor], bound: float = 2.0) -> None:
         super().__init__(mask, conditioner)
-        if not 0 < bound < float("inf"):
-            raise ValueError(f"bound must be a positive finite number and came as {bound}.")
+        if not 0 < bound <= 80:  # beyond, float32 has no e^bound, and tanh by σ has few digits
+            raise ValueError(f"bound must be a positive number up to 80 and came as {bound}.")
         self.bound = float(bound)
 
     def generate(self, z: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
@@ -276,6 +276,9 @@ class Scale(Bijection):
     Args:
         event_shape: the shape of one point; an int ``d`` means ``(d,)``.
 
+    Raises:
+        ValueError: if the points have another shape.
+
     Example:
         >>> import torch
         >>> layer = Scale(2)
@@ -292,9 +295,11 @@ class Scale(Bijection):
         self.log_scale = nn.Parameter(torch.zeros(shape))
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        check_event(z, self.log_scale.shape)
         return z * self.log_scale.exp(), self.log_scale.sum().expand(z.shape[0])
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        check_event(x, self.log_scale.shape)
         return x * torch.exp(-self.log_scale), -self.log_scale.sum().expand(x.shape[0])
 
 

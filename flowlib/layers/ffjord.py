@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from flowlib.bijection import Bijection, draws, may_look
+from flowlib.bijection import Bijection, check_given, draws, may_look
 from flowlib.nets import MLP, _spread
 
 Slope = Callable[[float | Tensor, Tensor], Tensor]
@@ -209,7 +209,8 @@ class Velocity(nn.Module):
 
         since a trace is the sum of :math:`(D_2 W_2 D_1)_{jk} (W_z W_3)_{kj}`. M is the same along a whole
         path, so the exact trace costs one product of the size of :math:`W_2` for each point, whatever d is.
-        With any other number of hidden layers it is :func:`exact_trace`. The closed form computes in
+        With any other number of hidden layers, other activations or a ``forward`` of a subclass's own it
+        is :func:`exact_trace`. The closed form computes in
         the parameters' own precision, whatever ``net.autocast_dtype`` says.
 
         Shapes: velocities ``(B, d)``, traces ``(B,)``.
@@ -221,11 +222,14 @@ class Velocity(nn.Module):
             (torch.Size([5, 2]), torch.Size([5]))
         """
         linear = [layer for layer in self.net.layers if isinstance(layer, nn.Linear)]
-        if len(linear) != 3:
+        of_tanh = all(isinstance(layer, nn.Tanh) for layer in self.net.layers if layer not in linear)
+        if len(linear) != 3 or not of_tanh or type(self).forward is not Velocity.forward:
             return lambda z, t: exact_trace(lambda z: self(z, t, context), z)
         first, second, third = linear
         by_z, by_t, by_context = first.weight.split([self.d, 1, self.context_features], 1)
-        start = first.bias if context is None else torch.addmm(first.bias, context, by_context.T)
+        start: Tensor = first.bias
+        if self.context_features:
+            start = torch.addmm(start, check_given(context, self.context_features), by_context.T)
         m = 16 * second.weight * (by_z @ third.weight).T
         # with s = σ(2a), which takes torch half the time, tanh(a) = 2 s - 1 and 1 - tanh²(a) = 4 (s - s²):
         # the factors go into the weights, once for the whole path

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from flowlib.bijection import Bijection, Compose, values_can_be_read
+from flowlib.bijection import Bijection, Compose, check_event, values_can_be_read
 from flowlib.nets import _zero
 
 _STEPS = 20  # 16 are the most that m up to 1e6 was seen to take; a compiled graph makes all of them
@@ -120,6 +120,7 @@ class Planar(Bijection):
     :math:`w, u, b` of each row.
 
     Raises:
+        ValueError: if the points have another size.
         RuntimeError: from ``inverse``, if the scalar root was not found.
 
     Example:
@@ -174,11 +175,13 @@ class Planar(Bijection):
         return w, u_hat, b, m
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        check_event(z, self.w.shape)
         w, u_hat, b, m = self.effective(context)
         s = (z * w).sum(-1) + b
         return torch.addcmul(z, torch.tanh(s).unsqueeze(-1), u_hat), torch.log1p(m * tanh_slope(s))
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        check_event(x, self.w.shape)
         w, u_hat, b, m = self.effective(context)
         s = solve_planar((x * w).sum(-1) + b, m)
         return torch.addcmul(x, torch.tanh(s).unsqueeze(-1), -u_hat), -torch.log1p(m * tanh_slope(s))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from flowlib.bijection import Bijection
+from flowlib.bijection import Bijection, check_event
 from flowlib.nets import _zero
 
 _FLOOR = 1e-3  # the least alpha and the least alpha + beta, so that no determinant rounds to 0
@@ -81,11 +81,13 @@ class Radial(Bijection):
         return z0, _FLOOR + softplus(alpha_raw), _FLOOR + softplus(gamma_raw)
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        check_event(z, self.z0.shape)
         z0, alpha, gamma = self.effective(context)
         stretch, log_det = self._stretch(_norm(z - z0), alpha, gamma)
         return z0 + stretch * (z - z0), log_det
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        check_event(x, self.z0.shape)
         z0, alpha, gamma = self.effective(context)
         rho = _norm(x - z0)
         unit = gamma + rho  # of all lengths, so that no square overflows

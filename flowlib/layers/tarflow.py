@@ -305,8 +305,9 @@ def denoise(flow: Flow, y: Tensor, sigma: float, context: Tensor | None = None) 
 
     Reference: Efron, *Tweedie's Formula and Selection Bias*, JASA 2011; Zhai et al., arXiv:2412.06329.
     """
-    y = y.detach().requires_grad_()
-    (score,) = torch.autograd.grad(flow.log_prob(y, context).sum(), y)
+    with torch.enable_grad():
+        y = y.detach().requires_grad_()
+        (score,) = torch.autograd.grad(flow.log_prob(y, context).sum(), y)
     return y.detach() + sigma**2 * score
 
 

@@ -28,7 +28,8 @@ class Augment(Bijection):
 
     A layer of :class:`VFlow`. What stands for its log-determinant makes ``log_prob`` of
     the flow :math:`\log p(x, e) - \log q(e \mid x)`: at one draw, an unbiased estimate of a lower bound of
-    :math:`\log p(x)`. So ``is_exact`` is False. The draws come from torch's global generator on the CPU.
+    :math:`\log p(x)`. So ``is_exact`` is False. The draws come from torch's global generator on the CPU;
+    in train mode on a GPU, which would have to wait, from the GPU's own.
 
     The density q is a flow given x, :math:`e = h_x(\varepsilon)` with
     :math:`\varepsilon \sim \mathcal N(0, I)`: the first coupling makes it a Gaussian whose mean and scales

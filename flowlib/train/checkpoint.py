@@ -12,12 +12,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution, Transform
 
 from flowlib.flow import Flow
 
 FORMAT, VERSION = "flowlib checkpoint", 3
+_CACHES = ("_validate_args", "_inv", "_cached_x_y")  # of a distribution, which say nothing of what it is
 
 PathLike = str | os.PathLike[str]
 
@@ -126,6 +129,7 @@ def describe(module: nn.Module) -> dict[str, str]:
         >>> describe(UniformBox(2, -1.0, 1.0))["itself"]
         'UniformBox(event_shape=(2), low=-1.0, high=1.0)'
     """
+    module = getattr(module, "checkpointed", module)
     found = {name or "itself": _settings(inner, depth=3) for name, inner in module.named_modules()}
     kept = module.state_dict()
     found |= {name: f"{tensor.dtype} of shape {tuple(tensor.shape)}" for name, tensor in kept.items()}
@@ -140,8 +144,15 @@ def fingerprint(value: Any, depth: int = 3) -> str:
     if isinstance(value, nn.Module):  # a flow that is sampled
         known = repr(describe(value)) + fingerprint(tuple(value.state_dict().values()))
         return f"{type(value).__qualname__} with checksum {zlib.crc32(known.encode()):08x}"
+    if isinstance(value, np.ndarray):
+        return fingerprint(torch.from_numpy(value) if value.dtype.kind in "biuf" else value.tolist())
+    if isinstance(value, dict):
+        value = tuple(value.items())
     if isinstance(value, (tuple, list)):
         return f"({', '.join(fingerprint(one, depth) for one in value)})"
+    if isinstance(value, (Distribution, Transform)):  # its parts are its own, whatever their names
+        kept = (name for name in vars(value) if name not in _CACHES and not hasattr(type(value), name))
+        return type(value).__qualname__ + fingerprint([(name, vars(value)[name]) for name in kept])
     return str(value) if value is None or isinstance(value, (int, float, str)) else _settings(value, depth)
 
 
@@ -163,6 +174,7 @@ def _settings(owner: Any, depth: int) -> str:
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to write beside ``path``, which takes its place once it is whole and safe on the disk."""
+    path = path.resolve()  # a link stays one, and what it leads to is replaced
     beside = path.with_name(path.name + ".partial")
     try:
         with open(beside, "wb") as file:
@@ -188,12 +200,14 @@ def alone(**files: PathLike | None) -> Iterator[None]:
                 raise ValueError(f"{name} must be a file, and {str(path)!r} is a folder or a device.")
             if name == "history" and Path(path).exists() and not _starts_as_history(Path(path)):
                 raise ValueError(f"history={str(path)!r} would overwrite a file that fit did not write.")
-            lock = locks.enter_context(open(f"{path}.lock", "w"))
+            lock = locks.enter_context(open(f"{Path(path).resolve()}.lock", "w"))
             try:
                 import fcntl
 
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                if not os.path.samestat(os.stat(lock.name), os.fstat(lock.fileno())):
+                    raise BlockingIOError("a run that ended has removed this one; another may hold the next")
+            except (BlockingIOError, FileNotFoundError):
                 raise CheckpointError(f"{path} is being written already: give another file.") from None
             except (ImportError, OSError):  # a system or a drive without locks
                 pass

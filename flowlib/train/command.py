@@ -92,6 +92,8 @@ def run(
         patch: side of the square patches of tarflow, in pixels.
         extra: entries or channels that vflow adds.
     """
+    if temperature is not None and not temperature >= 0:
+        raise ValueError(f"--temperature must be a number, 0 or more, and came as {temperature}.")
     chosen = {name: given.pop(name) for name in SIZES if name in given}
     sizes_of(model, chosen)
     dataset = load_dataset(data, root, size)
@@ -105,7 +107,8 @@ def run(
     if class_conditional:
         if dataset.train_labels is None:
             raise ValueError(f"--class-conditional needs labels, and {data} has none; leave it out.")
-        classes = int(dataset.train_labels.max()) + 1
+        of_all = (dataset.train_labels, dataset.test_labels, dataset.validation_labels)
+        classes = 1 + max(int(labels.max()) for labels in of_all if labels is not None)
     points, context = _tensors(dataset.train, dataset.train_labels, classes)
     held_out: Any = (None, None)
     if looks and dataset.validation is not None:
@@ -157,7 +160,8 @@ def run(
     }
     with replacing(folder / "result.json") as file:
         file.write((json.dumps(result, indent=2) + "\n").encode())
-    temperature = temperature or (1.0 if bits is None else 0.7)
+    if temperature is None:
+        temperature = 1.0 if bits is None else 0.7
     kinds = min(classes, 10) or 1
     columns = kinds * (10 // kinds)  # so that each is of one class
     rows = torch.eye(classes)[torch.arange(columns**2) % kinds] if classes else None

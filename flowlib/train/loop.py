@@ -130,7 +130,7 @@ def fit(
     """
     # --- the door: behind it, nothing looks at the values of points again
     given = locals()
-    settings: dict[str, Any] = {name: given[name] for name in DECISIVE}
+    settings: dict[str, Any] = {name: given[name] for name in DECISIVE} | getattr(flow, "also_decisive", {})
     counts = {"accumulate": accumulate, "checkpoint_every": checkpoint_every, "samples_every": samples_every}
     check_numbers(**counts, **{name: given[name] for name in DECISIVE if name != "seed"})
     if patience is not None and validation is None:

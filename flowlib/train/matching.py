@@ -96,6 +96,9 @@ class _Matching(Flow):
         extra = flow.event_shape.numel() if starts else 0
         super().__init__(flow.bijection, flow.base, flow.context_features + extra)
         self.own, self.sigma, self.starts = flow.context_features, sigma, starts
+        # a checkpoint is the flow's own, so that load_parameters takes it; what else decides is a setting
+        object.__setattr__(self, "checkpointed", flow)
+        self.also_decisive = {"sigma": sigma}
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         own = self._check_context(context, x.shape[0], look=False)

@@ -70,9 +70,12 @@ def fit_reverse_kl(
 class _ReverseKL(Flow):
     """A flow for ``fit``: a call takes latents and gives minus their loss."""
 
+    log_density: Callable[[Tensor], Tensor]
+
     def __init__(self, flow: Flow, log_density: Callable[[Tensor], Tensor], warm_up: int) -> None:
         super().__init__(flow.bijection, flow.base)
-        self.log_density, self.warm_up, self.step = log_density, warm_up, 0
+        self.warm_up, self.step = warm_up, 0
+        object.__setattr__(self, "log_density", log_density)  # no part of the flow: a network would train
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         x, log_det = self.bijection(z)

@@ -238,6 +238,26 @@ def test_a_layer_that_is_not_the_one_asked_for_fails():
         check.exercise("1.1", Compose([]), Sinh(), at=POINT)
 
 
+@pytest.mark.parametrize("wrong", [Sinh, 0, lambda z: None])
+def test_without_an_expected_answer_only_a_layer_can_be_right(wrong):
+    with pytest.raises(CheckFailed, match="the answer must be a layer"):
+        check.exercise("1.1", wrong, at=POINT)
+
+
+class Summed(Sinh):
+    """One log-determinant for the whole batch, a likely slip."""
+
+    def forward(self, z, context=None):
+        x, log_det = super().forward(z)
+        return x, log_det.sum()
+
+
+@pytest.mark.parametrize("judge", [check.log_det_error, check.round_trip_error])
+def test_a_log_det_is_one_number_for_each_point(judge, z):
+    with pytest.raises(CheckFailed, match=re.escape("of shape (5,), and has shape ()")):
+        judge(Summed(), z)
+
+
 @pytest.mark.parametrize("expected", [torch.ones(2), torch.square, Sinh(), Sinh().forward])
 def test_what_is_expected_is_no_answer(expected):
     with pytest.raises(CheckFailed, match="the answer is what it is compared with; find your own"):

@@ -39,6 +39,13 @@ def test_the_last_is_kept_and_nothing_else(path):
     assert [file.name for file in path.parent.iterdir()] == ["run.pt"]
 
 
+def test_a_link_stays_one(path):
+    path.symlink_to(real := path.with_name("elsewhere.pt"))
+    save_checkpoint(path, content(1))
+    assert path.is_symlink()
+    assert load_checkpoint(real)["step"] == 1
+
+
 def test_no_code_is_read(path):
     torch.save({"format": "flowlib checkpoint", "version": 3, "step": os.getcwd}, path)
     with pytest.raises(CheckpointError, match="is no checkpoint of flowlib, or it is damaged"):

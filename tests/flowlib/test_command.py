@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -163,6 +164,22 @@ def test_images_end_in_bits_and_a_sheet_of_each_class(tmp_path, capsys):
     flow = flow_for(load_dataset("digits"), "glow", 10, layers=1, scales=2, hidden=(8,))
     load_parameters(flow, tmp_path / "a" / "checkpoint.pt")
     assert flow.sample(2, torch.eye(10)[:2]).shape == (2, 1, 8, 8)
+
+
+def test_a_class_may_have_test_images_alone(tmp_path, monkeypatch):
+    dataset = load_dataset("digits")
+    rare = replace(dataset, test_labels=dataset.test_labels + (torch.arange(len(dataset.test)) == 0) * 10)
+    monkeypatch.setattr("flowlib.train.command.load_dataset", lambda *_: rare)
+    assert "test_nats" in run(tmp_path, *DIGITS, "--class-conditional")
+
+
+def test_temperature_0_is_one_and_below_there_is_none(tmp_path, capsys, monkeypatch):
+    titles = []
+    monkeypatch.setattr("flowlib.train.command.picture", lambda *given: titles.append(given[3]))
+    run(tmp_path, *POINTS, "--temperature", "0")
+    assert titles == ["samples at temperature 0"]
+    assert main([*POINTS, "--temperature", "-1", "--out", str(tmp_path)]) == 2
+    assert "--temperature must be a number, 0 or more" in capsys.readouterr().err
 
 
 def test_models_of_vectors_take_images(tmp_path):

@@ -346,6 +346,35 @@ def test_without_torchdiffeq_a_sentence_says_what_to_install(monkeypatch):
 # --- what is refused -------------------------------------------------------------------------
 
 
+class Reversed(Velocity):
+    """A velocity with a formula of its own."""
+
+    def forward(self, z, t, context=None):
+        return -super().forward(z, t, context)
+
+
+def smooth() -> Velocity:
+    net = velocity()
+    net.net.layers[1] = nn.SiLU()
+    return net
+
+
+@pytest.mark.parametrize("make", [lambda: Reversed(2), smooth], ids=["forward", "activation"])
+def test_the_closed_form_gives_way_to_a_velocity_that_is_another(make):
+    field = make()
+    nn.init.normal_(field.net.layers[-1].weight)
+    z = torch.randn(BATCH, 2)
+    v, trace = field.with_trace()(z, 0.3)
+    torch.testing.assert_close(v, field(z, 0.3))
+    torch.testing.assert_close(trace, exact_trace(lambda z: field(z, 0.3), z)[1])
+
+
+def test_a_missing_context_is_refused():
+    flow = Flow(FFJORD(velocity(2, 3)), StandardNormal(2))
+    with pytest.raises(ValueError, match="conditioned by a context of length 3, and none came"):
+        flow.log_prob(torch.zeros(1, 2))
+
+
 def test_mistakes_are_sentences():
     with pytest.raises(
         ValueError, match="trace must be one of exact, gaussian, rademacher and came as 'hutch"

@@ -10,6 +10,9 @@ from flowlib import check
 from flowlib.bases import StandardNormal, UniformBox
 from flowlib.bijection import Bijection, Compose, Inverse, sum_event
 from flowlib.flow import Flow
+from flowlib.layers.coupling import Scale
+from flowlib.layers.planar import Planar
+from flowlib.layers.radial import Radial
 
 
 class Affine(Bijection):
@@ -349,6 +352,20 @@ def test_a_wrong_number_or_context_of_samples_is_refused(method):
         getattr(affine_flow(3), method)(4, double(2, 3))
     with pytest.raises(ValueError, match="This flow takes no context"):
         getattr(affine_flow(), method)(4, double(4, 3))
+
+
+@pytest.mark.parametrize("kind", [Scale, Planar, Radial])
+def test_a_layer_of_one_entry_does_not_broadcast_over_three(kind):
+    flow = Flow([kind(1)], StandardNormal(3))
+    for use in (flow.log_prob, flow.decode):
+        with pytest.raises(ValueError, match="takes \\('batch', 1\\); give both one size"):
+            use(torch.zeros(5, 3))
+
+
+@pytest.mark.parametrize("base", [StandardNormal(2), UniformBox(2)])
+def test_a_base_refuses_points_of_another_size(base):
+    with pytest.raises(ValueError, match="give both one size"):
+        base.log_prob(torch.zeros(5, 3))
 
 
 def test_a_shape_sentence_names_every_dimension():

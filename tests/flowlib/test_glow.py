@@ -278,7 +278,7 @@ def test_what_is_factored_out_is_a_latent_already():
     ("call", "says"),
     [
         (lambda: ChannelCoupling(1, MLP(1, 2)), "must hold True"),
-        (lambda: ChannelCoupling(4, MLP(2, 4), bound=0), "bound must be a positive finite number"),
+        (lambda: ChannelCoupling(4, MLP(2, 4), bound=0), "bound must be a positive number up to 80"),
         (lambda: glow(event_shape=(1, 6, 6)), r"multiples of 4; it came as \(1, 6, 6\)"),
         (lambda: glow(event_shape=(16,)), r"glow takes images, event_shape=\(C, H, W\)"),
         (lambda: glow(scales=0), "scales must be a whole number"),

@@ -379,6 +379,8 @@ def test_what_was_held_out_is_not_trained_on():
         assert sorted(rows) == sorted(whole.flatten(1).tolist())
     assert torch.equal(parts.validation, data.hold_out(100).validation)
     assert data.hold_out(0) is data
+    with pytest.raises(ValueError, match="n must be 0 or more and less than"):
+        data.hold_out(-5)
     assert load_dataset("u1").hold_out(10).validation.shape == (10, 2)
 
 

@@ -24,6 +24,7 @@ from flowlib import (
     straight_path,
 )
 from flowlib.data import TwoMoons
+from flowlib.train import CheckpointError, load_parameters
 
 QUIET = {"progress": False}
 
@@ -123,6 +124,17 @@ def test_layers_after_the_velocity_take_the_data_to_its_end():
     end = Flow(top, StandardNormal(2)).encode(x)
     assert history.loss[0] == pytest.approx((2 + end.square().sum(1).mean()).item(), rel=0.03)
     assert all(torch.equal(a, b) for a, b in zip(before, top[0].parameters(), strict=True))
+
+
+def test_its_checkpoint_is_the_flows_own_and_knows_its_sigma(tmp_path):
+    path = tmp_path / "run.pt"
+    fit_matching(flow := linear_flow(), TwoMoons(), steps=3, checkpoint=path, **QUIET)
+    loaded = load_parameters(linear_flow(), path)
+    assert all(
+        torch.equal(one, other) for one, other in zip(flow.parameters(), loaded.parameters(), strict=True)
+    )
+    with pytest.raises(CheckpointError, match=re.escape("sigma was 0.0 and is 0.1")):
+        fit_matching(linear_flow(), TwoMoons(), steps=3, sigma=0.1, checkpoint=path, **QUIET)
 
 
 def test_same_seed_same_flow_and_the_random_state_stays():

@@ -8,8 +8,10 @@ import resource
 import signal
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal, StudentT
 
 from flowlib import (
     MLP,
@@ -336,6 +338,16 @@ def test_how_it_is_computed_may_change(tmp_path):
     assert len(trained(tmp_path / "run.pt", accumulate=3, bfloat16=True).loss) == 2
 
 
+class Kept:
+    """A sampler that holds an array and a dictionary."""
+
+    def __init__(self, place: float) -> None:
+        self.points, self.more = np.full((100, 2), place), {"place": place}
+
+    def sample(self, n, generator=None):
+        return torch.from_numpy(self.points[0]).float() + torch.randn(n, 2, generator=generator)
+
+
 class Wide(EightGaussians):
     """The same with a number of its own."""
 
@@ -352,7 +364,15 @@ SAME_SHAPES = {
         lambda alpha=alpha: Flow(Compose([Scale(2), Logit(alpha)]), StandardNormal(2)) for alpha in (0.1, 0.2)
     ],
     "low": [lambda low=low: Flow(Compose([Scale(2)]), UniformBox(2, low, 9.0)) for low in (-9.0, -8.0)],
+    "loc": [lambda loc=loc: Flow(Compose([Scale(2)]), two_clouds(loc)) for loc in (2.0, 6.0)],
+    "df": [lambda df=df: Flow(Compose([Scale(2)]), StudentT(df * torch.ones(2))) for df in (2.0, 3.0)],
 }
+
+
+def two_clouds(place):
+    """A base of torch's, whose parts have private names."""
+    clouds = Independent(Normal(torch.tensor([[place, 0.0], [-place, 0.0]]), 1.0), 1)
+    return MixtureSameFamily(Categorical(torch.ones(2)), clouds)
 
 
 def attentive(heads):
@@ -384,6 +404,7 @@ def test_a_model_with_the_same_tensors_but_other_numbers_is_refused(tmp_path, na
         (Wide(1.0), Wide(2.0), "data was (Wide(width=1.0), None) and is (Wide(width=2.0), None)"),
         (EightGaussians(), TwoMoons(), "data was (EightGaussians(), None) and is (TwoMoons(), None)"),
         (plain(), MODELS["realnvp"](layers=2, hidden=(8,)), "data was (Flow with checksum"),
+        (Kept(0.0), Kept(9.0), "more=((place, 0.0)))"),
     ],
 )
 def test_another_sampler_is_refused(tmp_path, one, other, words):

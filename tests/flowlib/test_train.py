@@ -164,6 +164,14 @@ def test_reverse_kl_reaches_minus_log_z(log_z):
     assert history.loss[-1] == pytest.approx(-log_z, abs=0.05)
 
 
+def test_a_target_that_is_a_network_does_not_train_and_stays_in_its_mode():
+    target = affine_flow().eval()
+    before = state(target)
+    fit_reverse_kl(affine_flow(), target, steps=5, lr=0.1, **QUIET)
+    assert not target.training
+    assert torch.equal(state(target), before)
+
+
 def test_context_shifts_the_fit():
     generator = torch.Generator().manual_seed(0)
     context = torch.randn(400, 3, generator=generator)
