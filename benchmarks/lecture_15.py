@@ -34,7 +34,7 @@ from flowlib.data import TwoMoons, load_dataset
 SEEDS = range(3)
 STEPS = {  # of training at both budgets
     "digits": {"matching": (750, 5000), "likelihood": (60, 400)},
-    "moons": {"matching": (1500, 4500), "likelihood": (75, 225)},
+    "moons": {"matching": (1500, 4500), "likelihood": (55, 162)},
 }
 LR = {
     "digits": {"matching": (4e-3, 4e-3), "likelihood": (1e-2, 5e-3)},

@@ -774,6 +774,7 @@ def test_choose_shows_the_experiments_means(whole: Page) -> None:
     # where each number stands among the results, its factor, and half a unit of its last digit
     keys = {"bits": ("test", 1, 5e-5), "sampling": ("sampling", 1e3, 5e-4)}
     keys |= {"memory": ("memory_mb", 1, 0.05), "looks": ("looks", 1, 5e-3)}
+    keys["seconds"] = ("seconds", 1, 5e-3)
     assert [row["model"] for row in shown[::2]] == list(found["models"])
     for place, row in enumerate(shown):
         assert row["budget"] == found["budgets"][place % 2]

@@ -10,6 +10,7 @@
     memory: { head: "MB", words: "megabytes of memory in training", digits: 0, log: true },
     parameters: { head: "k", words: "thousands of parameters", digits: 0, log: true },
     looks: { head: "looks", words: "Fréchet distance of the samples", digits: 1, log: true },
+    seconds: { head: "s", words: "seconds of training", digits: 1, log: true },
   };
   const MARKS = { exact: "■", bound: "●", estimate: "▲" };
 
@@ -74,6 +75,7 @@
       });
       return [key, kit.element("th", { scope: "col" }, button)];
     });
+    heads[0][1].style.width = "26%"; // so that a phone has 44 px for each of the six columns of numbers
     const body = kit.element("tbody");
     const head = kit.element("thead", {}, kit.element("tr", {}, ...heads.map(([, cell]) => cell)));
     const table = kit.element("table", { className: "flow-models" }, head, body);
