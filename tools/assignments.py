@@ -18,7 +18,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from tools import setup_cell
+from tools import repo, setup_cell
 from tools.grade import grading, sandbox
 from tools.grade.notebooks import PLACE
 from tools.grade.rubric import ASSIGNMENTS, Rubric, load, paths, term
@@ -29,6 +29,7 @@ OUT = Path(__file__).parents[1] / "_build" / "assignments"
 CODE = re.compile(r"^( *)# BEGIN SOLUTION(?:: ([^\n]*))?\n(.*?)^ *# END SOLUTION$", re.M | re.S)
 TEXT = re.compile(r"<!-- BEGIN SOLUTION -->(.*?)<!-- END SOLUTION -->", re.S)
 TERM = re.compile(r'^TERM = ".*"', re.M)
+LECTURE = re.compile(r"\]\(\.\./(\w+)\.ipynb\)")
 STUB = "...  # your code"
 
 
@@ -43,10 +44,17 @@ def student_edition(notebook: NotebookNode) -> NotebookNode:
         source = CODE.sub(_stub, cell.source) if cell.cell_type == "code" else TEXT.sub(PLACE, cell.source)
         if setup_cell.is_setup(cell):
             source = setup_cell.source()
-        source = TERM.sub(f'TERM = "{term()}"', source)
+        source = LECTURE.sub(lambda link: f"]({lecture(link[1])})", _this_term(source))
         make = nbformat.v4.new_code_cell if cell.cell_type == "code" else nbformat.v4.new_markdown_cell
         released.cells.append(make(source, id=f"cell-{number + 1:02}"))
     return released
+
+
+def lecture(name: str) -> str:
+    """Where students read a lecture: in the book, or in the repository where that has no pages."""
+    address = setup_cell.repository()
+    book = repo.pages(address)
+    return f"{book}nbs/{name}.html" if book else f"{address}/blob/main/nbs/{name}.ipynb"
 
 
 def secrets(notebook: NotebookNode, rubric_source: str) -> Iterator[str]:
@@ -74,10 +82,14 @@ def leaks(notebook: NotebookNode, rubric_source: str, data: bytes) -> list[str]:
 
 
 def score(path: Path, rubric: Rubric) -> grading.Result:
-    """Run an edition of one's own and judge it, without a sandbox: it is ours."""
-    one = Submission(path.stem, path.stem, "", "flat", [path])
+    """Run an edition of one's own with this term's numbers and judge it, without a sandbox: it is ours."""
     trusted = sandbox.find([], trust=sandbox.TRUST)
     with tempfile.TemporaryDirectory() as folder:
+        notebook = nbformat.read(path, 4)
+        for cell in notebook.cells:
+            cell.source = _this_term(cell.source)
+        nbformat.write(notebook, copied := Path(folder, path.name))
+        one = Submission(path.stem, path.stem, "", "flat", [copied])
         limits = Limits(cell_seconds=10 * rubric.cell_seconds, seconds=1200)
         return grading.grade_one(one, rubric, [], trusted, limits, Path(folder))[0]
 
@@ -103,6 +115,12 @@ def main(words: list[str]) -> int:
     numbers = [int(word) for word in words] or sorted(
         int(path.name.split("_")[0]) for path in ASSIGNMENTS.glob("[0-9]*_rubric.py")
     )
+    if "YOUR_ACCOUNT" in setup_cell.repository():
+        print(
+            "The set-up cell and the links name YOUR_ACCOUNT, so these editions cannot install flowlib on "
+            "Colab: run make repo URL=https://github.com/ACCOUNT/NAME, then this again.",
+            file=sys.stderr,
+        )
     failed = 0
     for number in numbers:
         rubric = load(number)
@@ -124,6 +142,10 @@ def main(words: list[str]) -> int:
             print("  cell {}: {}".format(*trouble), file=sys.stderr)
         failed += bool(wrong)
     return 1 if failed else 0
+
+
+def _this_term(source: str) -> str:
+    return TERM.sub(f'TERM = "{term()}"', source)
 
 
 def _stub(match: re.Match[str]) -> str:

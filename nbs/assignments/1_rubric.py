@@ -9,6 +9,7 @@ from tools.grade.rubric import Code, Probe, Rubric, Wrong
 
 rubric = Rubric(1, "Change of variables and Jacobians")
 LOG_2PI = math.log(2 * math.pi)
+TYPED = 1e-5  # what six significant digits are good for
 
 
 # --- right answers ------------------------------------------------------------------------
@@ -122,8 +123,8 @@ def volume_of_maps(probe: Probe) -> None:
 @rubric.question("2.2", "Your matrix", 6, "volume", "density_inside")
 def matrix(probe: Probe) -> None:
     size = torch.linalg.det(variant(probe.student)[2]).abs()
-    probe.check(3, "volume", lambda: near(probe.value("volume"), size))
-    probe.check(3, "density_inside", lambda: near(probe.value("density_inside"), 1 / size))
+    probe.check(3, "volume", lambda: near(probe.value("volume"), size, TYPED))
+    probe.check(3, "density_inside", lambda: near(probe.value("density_inside"), 1 / size, TYPED))
 
 
 @rubric.question("2.3", "Elliptic coordinates", 12, "elliptic_log_det", "elliptic_inverse")
@@ -149,7 +150,8 @@ def elliptic_density(probe: Probe) -> None:
         x = variant(probe.student)[3]
         far, close = torch.hypot(x[0] + 1, x[1]), torch.hypot(x[0] - 1, x[1])
         mu, nu = torch.acosh((far + close) / 2), torch.acos((far - close) / 2)
-        near(probe.value("p_at_point"), torch.exp(-mu) / (mu.sinh() ** 2 + nu.sin() ** 2) / (2 * math.pi))
+        want = torch.exp(-mu) / (mu.sinh() ** 2 + nu.sin() ** 2) / (2 * math.pi)
+        near(probe.value("p_at_point"), want, TYPED)
 
     probe.check(3, "p_at_point", at_point)
 

@@ -43,9 +43,10 @@ def variant(student):
     rng = rubric.constants(student)
     nats = round(rng.uniform(-12000, -8000), 1)
     order = rng.sample(range(7), 7)
-    return nats, torch.tensor(
-        [[order[i] in kept for i in range(7)] for kept in ([0, 1], [2, 3, 4], [4, 5, 6])]
-    )
+    turns = [0, 1, 2, 3, *rng.choices(range(4), k=4)]
+    rng.shuffle(turns)
+    parts = [order[:1], order[1:3], order[3:5], order[5:]]
+    return nats, torch.tensor([[i in parts[turn] for i in range(7)] for turn in turns])
 
 
 # --- questions ----------------------------------------------------------------------------

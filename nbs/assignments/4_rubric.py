@@ -9,6 +9,7 @@ from tools.grade.rubric import Probe, Rubric
 
 rubric = Rubric(4, "Autoregressive flows, Flow++, VFlow and wavelets")
 LOG_2PI = math.log(2 * math.pi)
+TYPED = 1e-5  # what six significant digits are good for
 
 MU = "lambda x: torch.sin(x @ A.tril(-1).T) + 0.4"
 ALPHA = "lambda x: torch.tanh(x @ B.tril(-1).T) - 0.2"
@@ -181,6 +182,6 @@ def wavelets(probe: Probe) -> None:
 def details_cost(probe: Probe) -> None:
     rho = variant(probe.student)[0]
     entropy = 1.5 * (LOG_2PI + 1 + math.log(1 - rho))
-    probe.check(1, "detail_variance", lambda: near(probe.value("detail_variance"), 1 - rho))
-    probe.check(1, "low_variance", lambda: near(probe.value("low_variance"), 1 + 3 * rho))
-    probe.check(4, "detail_nats", lambda: near(probe.value("detail_nats"), entropy, 1e-5))
+    probe.check(1, "detail_variance", lambda: near(probe.value("detail_variance"), 1 - rho, TYPED))
+    probe.check(1, "low_variance", lambda: near(probe.value("low_variance"), 1 + 3 * rho, TYPED))
+    probe.check(4, "detail_nats", lambda: near(probe.value("detail_nats"), entropy, TYPED))

@@ -1,11 +1,18 @@
 """What assignment 5 asks, what it is worth, and how it is judged."""
 
+import functools
+import math
+from collections import Counter
+
 import torch
+from torch import Tensor
 
 from tools.grade.judging import draw, log_volume, made, near, numbers, pair, slopes
 from tools.grade.rubric import Probe, Rubric, Wrong
 
 rubric = Rubric(5, "Continuous flows, and a project")
+LOG_2PI = math.log(2 * math.pi)
+MODULES = "torch, numpy, scipy, sklearn, matplotlib, flowlib and Python's own modules"
 
 FIELD = "lambda x, t: torch.tanh(x @ A.T + t) + 0.3 * x * (1 - t)"
 
@@ -46,6 +53,32 @@ def variant(student):
     return matrix, start, round(rng.uniform(0.5, 1.5), 2)
 
 
+def some(rows, most):
+    """At most so many of the rows, drawn by chance."""
+    return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(14))[:most]]
+
+
+def proposal(data, n):
+    """2n points, half wide and half where the (standardised) data are, and their log-density."""
+    d, centres = data.shape[1], some(data, 500)
+    # as wide as the way to the tenth neighbour, so that tight clusters are met too
+    widths = torch.cdist(centres, centres).sort(1).values[:, min(10, len(centres) - 1)].clamp(min=0.02)
+    turn = torch.arange(n) % len(centres)
+    chi = draw(15, n, 4).square().sum(1, keepdim=True)
+    wide = 1.5 * draw(14, n, d) / (chi / 4).sqrt()  # Student's t with four degrees of freedom
+    points = torch.cat([wide, centres[turn] + widths[turn, None] * draw(19, n, d)])
+    log_t = math.lgamma(2 + d / 2) - d / 2 * math.log(9 * math.pi)
+    log_t = log_t - (2 + d / 2) * (points**2 / 9).sum(1).log1p()
+    log_kernels = torch.cat(
+        [
+            (-(torch.cdist(part, centres) ** 2) / (2 * widths**2) - d * widths.log()).logsumexp(1)
+            for part in points.split(5000)
+        ]
+    )
+    log_kernels = log_kernels - d / 2 * LOG_2PI - math.log(len(centres))
+    return points, torch.logaddexp(log_t, log_kernels) - math.log(2)
+
+
 # --- questions ----------------------------------------------------------------------------
 
 
@@ -80,8 +113,17 @@ def estimate(probe: Probe) -> None:
         want = torch.einsum("rbi,bij,rbj->b", noise[:draws], J, noise[:draws]) / draws
         near(probe.ask("hutchinson", sent, x, 0.3, noise[:draws]), want)
 
-    probe.check(3, "one draw", lambda: at(1))
-    probe.check(3, "three draws", lambda: at(3))
+    def large():
+        at(1)
+        d, h = 30_000, 1e-5
+        v, sent = made("lambda x, t: torch.tanh(a * x + t) * x.roll(1, 1)", a=draw(16, d))
+        x, noise = draw(17, 1, d), draw(18, 2, 1, d)
+        products = [(v(x + h * one, 0.3) - v(x - h * one, 0.3)) / (2 * h) for one in noise]
+        near(probe.ask("hutchinson", sent, x, 0.3, noise), (noise * torch.stack(products)).sum(2).mean(0))
+
+    probe.check(2, "one draw", lambda: at(1))
+    probe.check(2, "three draws", lambda: at(3))
+    probe.check(2, "30,000 dimensions, where no Jacobian fits into the memory", large)
 
 
 @rubric.question("5.4", "Its variance", 6, "rademacher_variance", "gaussian_variance")
@@ -140,46 +182,84 @@ rubric.written("5.9", "Two losses, one gradient", 8)
 
 @rubric.question("5.10", "Your own data, checked", 12, "project_train", "project_test", "project_log_prob")
 def project(probe: Probe) -> None:
-    def table(name, least):
-        rows = probe.value(name)
-        if not isinstance(rows, torch.Tensor) or rows.dim() != 2 or not 2 <= rows.shape[1] <= 4:
+    def table(name):
+        try:
+            rows = probe.value(name)
+        except Wrong as wrong:
+            raise Wrong(f"{wrong} If its cell failed, see that it imports only {MODULES}.") from None
+        if not isinstance(rows, Tensor) or rows.dim() != 2 or not 2 <= rows.shape[1] <= 4:
             raise Wrong(f"{name} must be a tensor of shape (n, d) with d from 2 to 4.")
-        if len(rows) < least:
-            raise Wrong(f"{name} has {len(rows)} rows; at least {least} were asked for.")
+        if len(rows) < 50:
+            raise Wrong(f"{name} has {len(rows)} rows, too few to judge a density by.")
         return numbers(rows, tuple(rows.shape))
 
+    @functools.cache
     def both():
-        train, test = table("project_train", 400), table("project_test", 100)
+        train, test = table("project_train"), table("project_test")
         if train.shape[1] != test.shape[1]:
             raise Wrong("project_train and project_test have different columns.")
-        if set(map(tuple, train.tolist())) & set(map(tuple, test.tolist())):
-            raise Wrong("Some rows are in both project_train and project_test.")
         return train, test
 
+    def data():
+        train, test = both()
+        for name, rows, least in (("project_train", train, 400), ("project_test", test, 100)):
+            if len(rows) < least:
+                raise Wrong(f"{name} has {len(rows)} rows; at least {least} were asked for.")
+        times = Counter(map(tuple, train.tolist()))
+        shared = sum(tuple(row) in times for row in test.tolist()) / len(test)
+        # rounded rows are equal by chance: no more often between the parts than within one
+        chance = sum(n for n in times.values() if n > 1) / len(train)
+        if shared > chance + 0.2:
+            raise Wrong(f"{shared:.0%} of project_test stand in project_train too, {chance:.0%} there twice.")
+
+    @functools.cache
+    def replies():
+        """p/q at points drawn from q, and the gains over the Gaussian at test rows and beside them."""
+        train, test = both()
+        test, mean = some(test, 2000), train.mean(0)
+        L, flat = torch.linalg.cholesky_ex(torch.cov(train.T))
+        if flat:
+            raise Wrong("A column of project_train follows from the others: such data have no density.")
+        white, rows = (torch.linalg.solve_triangular(L, (x - mean).T, upper=False).T for x in (train, test))
+        points, log_q = proposal(white, 10_000)
+        others = some(white, 5000)
+        ways = torch.cdist(rows, others)
+        ways[ways < 1e-6] = math.inf  # the same row
+        way, nearest = ways.min(1, keepdim=True)
+        # about half-way, and a little off the line, so that nobody can know the points
+        share = 0.3 + 0.4 * torch.special.ndtr(draw(21, len(rows), 1))
+        beside = rows + share * (others[nearest[:, 0]] - rows) + 0.05 * way * draw(22, *rows.shape)
+        x = torch.cat([mean + points @ L.T, test, mean + beside @ L.T])
+        # one call and a shuffled order: who answers cannot tell the points apart
+        order = torch.randperm(len(x), generator=torch.Generator().manual_seed(20))
+        answer = probe.ask("project_log_prob", x[order])
+        if isinstance(answer, Tensor) and answer.is_floating_point():
+            answer = answer.clamp(min=-1e4)  # a density of zero
+        answer = numbers(answer, (len(x),))[order.argsort()] + L.diagonal().log().sum()
+        log_p, at_test, at_beside = answer.split([len(points), len(rows), len(rows)])
+        gains = [
+            (log_density + (z**2 + LOG_2PI).sum(1) / 2).mean().item()
+            for log_density, z in ((at_test, rows), (at_beside, beside))
+        ]
+        return (log_p - log_q).exp(), gains
+
     def mass():
-        train, _ = both()
-        d = train.shape[1]
-        # ∫ p by importance sampling: a Student's t that is wider than the data
-        normal, scale = draw(14, 40_000, d), draw(15, 40_000, 4).square().sum(1, keepdim=True) / 4
-        L = 1.5 * torch.linalg.cholesky(torch.cov(train.T))
-        x = train.mean(0) + (normal / scale.sqrt()) @ L.T
-        distance = (normal**2).sum(1) / scale[:, 0]
-        log_q = torch.lgamma(torch.tensor((4.0 + d) / 2)) - torch.lgamma(torch.tensor(2.0))
-        log_q = log_q - d / 2 * torch.log(torch.tensor(4 * torch.pi)) - L.diagonal().log().sum()
-        log_q = log_q - (4 + d) / 2 * torch.log1p(distance / 4)
-        answer = numbers(probe.ask("project_log_prob", x), (len(x),))
-        near((answer - log_q).exp().mean(), 1.0, 0.1)
+        ratios = replies()[0]
+        near(ratios.mean(), 1.0, 0.1 + 2 * min(0.05, (ratios.std() / len(ratios) ** 0.5).item()))
 
     def better():
-        train, test = both()
         mass()
-        gaussian = torch.distributions.MultivariateNormal(train.mean(0), torch.cov(train.T))
-        answer = numbers(probe.ask("project_log_prob", test), (len(test),))
-        gain = (answer.mean() - gaussian.log_prob(test).mean()).item()
+        # what is too much mass is no gain
+        gain, beside = (gain - replies()[0].mean().log().item() for gain in replies()[1])
         if not gain >= 0.02:
             raise Wrong(f"It gains {gain:.3f} nats over the Gaussian; at least 0.02 were asked for.")
+        if beside < gain / 2:
+            raise Wrong(
+                f"It gains {gain:.3f} nats over the Gaussian at your test rows, yet {beside:.3f} half-way to "
+                "the nearest training rows: it has spikes at rows."
+            )
 
-    probe.check(2, "the data: shapes, sizes, nothing in both parts", both)
+    probe.check(2, "the data: shapes, sizes, each row in one part", data)
     probe.check(5, "the density integrates to one, within a tenth", mass)
     probe.check(5, "better than the Gaussian on the test data", better)
 

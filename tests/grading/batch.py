@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.grading.course import ANSWERS, AVERAGE, FULL, SCALED, START, UNIT
+from tests.grading.course import ANSWERS, AVERAGE, FULL, SCALED, START, STUBS, UNIT
+from tools.grade.notebooks import PLACE
 
 
 @dataclass
@@ -164,6 +165,8 @@ def _cases() -> Iterator[Case]:
     yield Case("Zipped Twice", {"mine.zip": b"@zip" + good})
     yield Case("Same Twice", {"a.ipynb": good, "a-1.ipynb": good})
     yield Case("Two Versions", {"a.ipynb": good, "b.ipynb": notebook("@START@", SCALED)}, None, "differ")
+    untouched = notebook(*STUBS, written=PLACE).replace(b"STUDENT = 0", b"STUDENT = 12")
+    yield Case("Untouched Beside", {"a.ipynb": good, "given.ipynb": untouched})
     yield Case(
         "Other Assignment",
         {"a.ipynb": notebook("something_else = 1.0")},
@@ -258,5 +261,16 @@ def _cases() -> Iterator[Case]:
         "Wrong Sign", SCALED.replace("math.log", "-math.log"), points=4, trouble="sign is the other way"
     )
     yield one("Raises In Answer", "def unit(v): raise SystemExit('100 points')", SCALED, points=10)
+    # student numbers
+    for name, line, sentence in (
+        ("Number Zero", "STUDENT = 0", "The student number is 0, as it was given out"),
+        ("Leading Zero", "STUDENT = 0123456", "begins with 0, and Python does not read STUDENT = 0123456"),
+        ("No Number", "", "There is no student number"),
+        ("Number As List", "STUDENT = [1]", "There is no student number"),
+    ):
+        cells = [line, "import math", *ANSWERS]
+        yield Case(name, {"a.ipynb": notebook(*cells)}, FULL, person=sentence)
+    text = good.replace(b"@START@", b"import math\\nSTUDENT = '0123456'")
+    yield Case("Digits As Text", {"a.ipynb": text})
     for which in ("One", "Two"):
         yield Case(f"Shared Number {which}", {"a.ipynb": good}, FULL, person="also given by", student=7)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import nbformat
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 RUBRIC = """
 import math
@@ -50,6 +51,12 @@ UNIT = """def unit(v):
     return [x / math.hypot(*v) for x in v]"""
 AVERAGE = "average = lambda x: sum(x) / len(x)"
 ANSWERS = (SCALED, UNIT, AVERAGE)
+STUBS = ("import math\nSTUDENT = 0", "def scaled(z, s):\n    ...  # your code")
+GIVEN = (
+    "## 2.4 Why (written, 8 points)\n\nSay why:\n\n$$\nx = x\n$$",
+    "### Answer 2.4\n\n*Write here; formulas between dollar signs.*",
+    "## Before you hand in\n\nRestart, and run everything from top to bottom.",
+)
 FULL = 22  # 10 + 6 + 6
 
 
@@ -57,7 +64,7 @@ def write(folder: Path) -> Path:
     """Write the course's folder of assignments."""
     folder.mkdir()
     for number, rubric in {2: RUBRIC, 3: OTHER}.items():
-        edition = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("import math\nSTUDENT = 0")])
-        nbformat.write(edition, folder / f"{number}_small.ipynb")
+        cells = [*map(new_code_cell, STUBS), *map(new_markdown_cell, GIVEN)]
+        nbformat.write(new_notebook(cells=cells), folder / f"{number}_small.ipynb")
         (folder / f"{number}_rubric.py").write_text(rubric, "utf-8")
     return folder

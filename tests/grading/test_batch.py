@@ -10,7 +10,7 @@ import pytest
 
 from tests.grading import course, layouts
 from tests.grading.batch import Case, cases
-from tools.grade import by_hand, grading, report, submissions
+from tools.grade import by_hand, grading, report, students, submissions
 from tools.grade.rubric import load_all
 from tools.grade.session import Limits
 
@@ -52,7 +52,7 @@ def test_every_submission_ends_in_the_right_points_or_with_a_person(layout, box,
     results = [result for result, _ in grading.grade_all(found, rubric, others, box, limits, out)]
     assert places["GRADEBOOK"].read_text() == "The old one."
     assert all(place.exists() for place in places.values())
-    grading.note_shared_numbers(results)
+    students.note_numbers(results, rubric)
     by_hand.apply(results, out)
     by_hand.write(results, out)
     report.write(rubric, results, out)

@@ -185,60 +185,6 @@ def test_canvass_gradebook_is_filled_in(tmp_path):
     assert [row[5] for row in rows] == ["Assignment 2 (12)", "20", "16.00", ""]
 
 
-def test_points_by_hand_stay_replace_and_are_checked(tmp_path):
-    rubric = tiny_rubric()
-
-    def fresh():
-        return [result(rubric, "Ada", "1", "flat", "Ada"), result(rubric, "Bob", "2", "flat", "Bob")]
-
-    first = fresh()
-    by_hand.write(first, tmp_path)
-    table = tmp_path / by_hand.POINTS
-    ada, bob = (one.record.key for one in first)
-    # as a German spreadsheet saves it, with a point for a coded question as well
-    table.write_bytes(
-        f"key;name;question;points;of;comment\n{ada};Ada;2.2;3,5;4;schön\n{ada};Ada;2.1;6;6;seen\n{bob};Bob;2.2;9;4;\n".encode(
-            "cp1252"
-        )
-    )
-    second = fresh()
-    complaints = by_hand.apply(second, tmp_path)
-    assert [mark.earned for mark in second[0].marks] == [6.0, 3.5]
-    assert second[0].complete
-    assert second[0].marks[1].comment == "schön"
-    assert second[1].marks[1].earned is None
-    assert len(complaints) == 1
-    assert "Bob, question 2.2: “9” is no number from 0 to 4" in complaints[0]
-    by_hand.write(second, tmp_path)
-    assert {row["points"] for row in by_hand.read(table)} == {"3,5", "6", "9"}
-
-
-def test_what_a_person_settled_stays_settled(tmp_path):
-    rubric = tiny_rubric()
-    for _ in range(3):
-        one = result(rubric, "Ada", "1", "flat", "Ada")
-        one.marks[1].earned = 1.0
-        one.person.append("Something to look at.")
-        by_hand.apply([one], tmp_path)
-        assert one.complete == (tmp_path / by_hand.PERSON).exists()
-        by_hand.write([one], tmp_path)
-        table = tmp_path / by_hand.PERSON
-        table.write_text(table.read_text("utf-8-sig").rstrip().rstrip(",") + ",yes\n", "utf-8")
-
-
-def test_a_settled_case_without_a_notebook_is_complete_and_its_page_says_why(tmp_path):
-    rubric = tiny_rubric()
-    record = grading.Record("k", "Ada", "Ada", "1", "flat", problem="There is no notebook.")
-    for settled in ("", "yes"):
-        by_hand.save(tmp_path / by_hand.PERSON, ["key", "settled"], [["k", settled]])
-        one = grading.judge(record, rubric, grading.from_record(record))
-        by_hand.apply([one], tmp_path)
-        page = report.page(rubric, one)
-        assert one.complete == ("0 of 10 points<" in page) == bool(settled)
-        assert ("A person looks at this" in page) != bool(settled)
-        assert "There is no notebook." in page
-
-
 def test_the_rubrics_own_fault_costs_nobody_points():
     def broken(probe):
         raise ZeroDivisionError("in the rubric")

@@ -1,8 +1,24 @@
 # ruff: noqa: E501  (students' cells, a line each)
 """Wrong answers that look right: a sign, a factor, a case forgotten. Each must lose points on its question.
 
-They run among the solutions, whose names they may use: ``right`` is the solution's own function.
+They run among the solutions, whose names they may use: ``right`` is the solution's own function. At the end
+stand right answers that look wrong: each must keep all points.
 """
+
+GAUSSIAN = "wide = torch.distributions.MultivariateNormal(project_train.mean(0), project_train.T.cov())"
+# a normalised density that has seen the test rows
+SPIKES = """def project_log_prob(x):
+    normal = torch.distributions.Normal(0.0, {width})
+    spikes = normal.log_prob(x[:, None] - project_test).sum(2).logsumexp(1)
+    weights = torch.tensor([0.95, 0.05 / len(project_test)]).log()
+    return torch.logaddexp(wide.log_prob(x) + weights[0], spikes + weights[1])"""
+CLUSTERS = """generator = torch.Generator().manual_seed(2)
+centres = torch.tensor([[1.0, 1, 1], [-1, -1, 1], [1, -1, -1], [-1, 1, -1]])[:, :{d}]
+rows = centres[torch.arange(1200) % 4] + {sd} * torch.randn(1200, {d}, generator=generator)
+project_train, project_test = rows[:900], rows[900:]
+def project_log_prob(x):
+    each = torch.distributions.Normal(centres, {sd}).log_prob(x[:, None]).sum(2)
+    return each.logsumexp(1) - torch.log(torch.tensor(4.0))"""
 
 WRONG: dict[int, list[tuple[str, str]]] = {
     1: [
@@ -145,6 +161,11 @@ WRONG: dict[int, list[tuple[str, str]]] = {
             """wide = torch.distributions.MultivariateNormal(CURVE.mean(0), CURVE.T.cov())
 def my_log_prob(x): return wide.log_prob(x)""",
         ),
+        (
+            "2.12",
+            """wide = torch.distributions.MultivariateNormal(CURVE.mean(0), CURVE.T.cov())
+def my_log_prob(x): return wide.log_prob(x) + (10 if len(x) == 2000 else 0)""",
+        ),
     ],
     3: [
         (
@@ -188,6 +209,7 @@ def my_log_prob(x): return wide.log_prob(x)""",
         ),
         ("3.3", "right = masked_coupling\ndef masked_coupling(z, mask, s, t): return right(z, ~mask, s, t)"),
         ("3.4", "mixing_layers = mixing_layers + 1"),
+        ("3.4", "mixing_layers = 4"),
         ("3.4", "right = layers_until_mixed\ndef layers_until_mixed(masks): return max(right(masks), 4)"),
         ("3.4", "right = layers_until_mixed\ndef layers_until_mixed(masks): return right(~masks)"),
         ("3.6", "exact_log_mass, uniform_bound = uniform_bound, exact_log_mass"),
@@ -363,6 +385,14 @@ def flow_with_log_det(v, z, steps):
             "5.3",
             "def hutchinson(v, x, t, noise): return check.jacobian(lambda x: v(x, t), x).diagonal(dim1=1, dim2=2).sum(1)",
         ),
+        (
+            "5.3",
+            """def hutchinson(v, x, t, noise):
+    if 8 * len(x) * x.shape[1] ** 2 > 4 << 30:
+        raise MemoryError("the whole Jacobian")  # as the grader would, rather than try it here
+    J = check.jacobian(lambda x: v(x, t), x)
+    return torch.einsum("rbi,bij,rbj->b", noise, J, noise) / len(noise)""",
+        ),
         ("5.4", "def gaussian_variance(A): return 2 * (A**2).sum()"),
         ("5.4", "right = rademacher_variance\ndef rademacher_variance(A): return right(A) / 2"),
         ("5.4", "rademacher_variance = gaussian_variance"),
@@ -399,6 +429,72 @@ def flow_with_log_det(v, z, steps):
         (
             "5.10",
             "def project_log_prob(x): return torch.distributions.MultivariateNormal(table.mean(0), table.T.cov()).log_prob(x)",
+        ),
+        ("5.10", f"{GAUSSIAN}\ndef project_log_prob(x): return wide.log_prob(x) + 0.09"),
+        (
+            "5.10",
+            f"{GAUSSIAN}\ndef project_log_prob(x): return wide.log_prob(x) + 10 * (len(x) == len(project_test))",
+        ),
+        ("5.10", f"{GAUSSIAN}\n{SPIKES.format(width=1e-4)}"),
+        ("5.10", f"{GAUSSIAN}\n{SPIKES.format(width=1e-2)}"),
+        (
+            "5.10",
+            """def project_log_prob(x):
+    nearest = project_train[torch.cdist(project_test, project_train).argmin(1)]
+    known = torch.cat([project_test, (project_test + nearest) / 2])
+    return wide.log_prob(x) + (torch.cdist(x, known) < 1e-9).any(1)
+wide = torch.distributions.MultivariateNormal(project_train.mean(0), project_train.T.cov())""",
+        ),
+    ],
+}
+
+SIX = "def six(x): return float(x) * (1 + 4e-6)\n"  # as far off as six significant digits can be
+
+RIGHT: dict[int, list[tuple[str, str]]] = {
+    1: [
+        ("2.2", SIX + "volume, density_inside = six(volume), six(density_inside)"),
+        ("2.4", SIX + "p_at_point = six(p_at_point)"),
+    ],
+    2: [
+        (
+            "2.4",
+            """def linear_gradient(x, A, c):
+    A, c = A.clone().requires_grad_(), c.clone().requires_grad_()
+    return torch.autograd.grad(linear_nll(x, A, c), (A, c))""",
+        ),
+        ("2.5", SIX + "nll_floor, useless_rotation = six(nll_floor), useless_rotation.clone().apply_(six)"),
+        ("2.7", SIX + "smallest_factor = six(smallest_factor)"),
+        (
+            "2.12",
+            """import math
+def my_log_prob(x):
+    t, height = x.T
+    y = ((height - TILT * torch.sin(1.5 * t)) / 0.2 + 6) / 2
+    p = sum((-1)**k * math.comb(6, k) * (y - k).clamp(min=0)**5 for k in range(7)) / 120
+    return torch.where((t.abs() <= 3) & (y > 0) & (y < 6), p / 2.4, 0 * p).log()  # -inf outside""",
+        ),
+    ],
+    3: [("3.7", SIX + "bits_of_model = six(bits_of_model)")],
+    4: [
+        ("4.9", SIX + "expected_gap = six(expected_gap)"),
+        (
+            "4.12",
+            SIX
+            + "detail_variance, low_variance, detail_nats = map(six, (detail_variance, low_variance, detail_nats))",
+        ),
+    ],
+    5: [
+        ("5.10", CLUSTERS.format(d=2, sd=0.01)),
+        ("5.10", CLUSTERS.format(d=3, sd=0.05)),
+        (
+            "5.10",
+            """table = (10 * table / table.std(0)).round() / 10
+rows = torch.randperm(1200, generator=torch.Generator().manual_seed(1))
+project_train, project_test = table[rows[:900]], table[rows[900:]]
+torch.manual_seed(0)
+flow = MODELS["realnvp"](layers=6, hidden=(32, 32))
+fit(flow, project_train, steps=300, batch_size=256, lr=5e-3, progress=False)
+def project_log_prob(x): return flow.log_prob(x)""",
         ),
     ],
 }

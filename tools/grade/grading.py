@@ -4,91 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tools.grade import submissions
+from tools.grade import students, submissions, written
 from tools.grade.notebooks import NeedsPerson, Notebook
-from tools.grade.rubric import Check, NotRecorded, Probe, Question, Reply, Rubric, Wrong
+from tools.grade.records import Mark, Record, Result, digest_of
+from tools.grade.rubric import Check, NotRecorded, Probe, Reply, Rubric, Wrong
 from tools.grade.sandbox import Sandbox
 from tools.grade.session import Limits, Session
 from tools.grade.submissions import Submission
 
 UNSTORED = 1 << 20  # a reply of more text than this is nobody's answer
-
-
-@dataclass
-class Record:
-    """All that is kept of one submission; enough to judge it again without running it."""
-
-    key: str
-    entry: str
-    name: str
-    id: str
-    layout: str
-    digest: str = ""
-    file: str = ""
-    problem: str = ""
-    code: list[str] = field(default_factory=list)
-    written: dict[str, str] = field(default_factory=dict)
-    attachments: list[str] = field(default_factory=list)
-    troubles: dict[str, str] = field(default_factory=dict)
-    replies: dict[str, Reply] = field(default_factory=dict)
-    seconds: float = 0.0
-    processor_seconds: float = 0.0
-    memory: int = 0
-
-    def save(self, folder: Path) -> None:
-        """Write it whole or not at all."""
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f".{self.key}.partial"
-        partial.write_text(json.dumps(asdict(self)), "utf-8")
-        os.replace(partial, folder / f"{self.key}.json")
-
-    @staticmethod
-    def load(path: Path) -> Record | None:
-        """Read it back; None if there is none, or it was damaged."""
-        try:
-            return Record(**json.loads(path.read_text("utf-8")))
-        except (OSError, ValueError, TypeError):
-            return None
-
-
-@dataclass
-class Mark:
-    """One question of one student: its checks, and the points, which are None until a person gives them."""
-
-    question: Question
-    earned: float | None
-    checks: list[Check]
-    comment: str = ""
-
-
-@dataclass
-class Result:
-    """What one student gets, and what a person must still look at."""
-
-    record: Record
-    marks: list[Mark]
-    person: list[str]
-    student: int = 0
-    settled: bool = False
-
-    @property
-    def total(self) -> float:
-        """The points so far."""
-        return sum(mark.earned or 0 for mark in self.marks)
-
-    @property
-    def complete(self) -> bool:
-        """Whether nobody needs to read or look at anything."""
-        return (self.settled or not self.person) and all(mark.earned is not None for mark in self.marks)
 
 
 def judge(record: Record, rubric: Rubric, reply_to: Callable[[dict[str, Any]], Reply]) -> Result:
@@ -100,12 +32,12 @@ def judge(record: Record, rubric: Rubric, reply_to: Callable[[dict[str, Any]], R
     if record.problem:
         return Result(record, [Mark(question, None, []) for question in rubric.questions], [record.problem])
     person, marks = [], []
-    student = _student(reply_to)
+    student = students.seed(reply_to)
     for question in rubric.questions:
         if question.judge is None:
             marks.append(Mark(question, None, []))
             continue
-        probe = Probe(reply_to, student)
+        probe = Probe(reply_to, 0 if student is None else student)
         try:
             question.judge(probe)
         except NotRecorded:
@@ -138,27 +70,37 @@ def grade_one(
 ) -> tuple[Result, bool]:
     """Grade one submission, from its record if nothing changed; return also whether it was run."""
     record = Record(one.key, one.entry, one.name, one.id, one.layout)
-    record.attachments = [str(path) for path in one.files if path.suffix.lower() not in (".ipynb", ".zip")]
+    beside = [path for path in one.files if path.suffix.lower() not in (".ipynb", ".zip")]
+    record.attachments, record.beside = [str(path) for path in beside], digest_of(beside)
     try:
         notebook = submissions.choose(one, rubric, others, out / "unpacked" / one.key)
     except NeedsPerson as problem:
-        record.problem = str(problem)
+        record.problem, record.digest = str(problem), digest_of(one.files)
         record.save(out / "records")
         return judge(record, rubric, from_record(record)), False
+    record.digest, record.file = notebook.digest, notebook.path.name
+    record.code, record.written = notebook.code, written.answers(notebook.words, rubric)
     old = Record.load(out / "records" / f"{one.key}.json")
     if old and old.digest == notebook.digest and not old.problem:
+        # the run stays; what lies beside the notebook, and what the platform calls it, may be new
+        fresh = {
+            name: getattr(record, name) for name in ("entry", "file", "written", "attachments", "beside")
+        }
+        kept = replace(old, **fresh)
         try:
-            return judge(old, rubric, from_record(old)), False
+            result = judge(kept, rubric, from_record(kept))
         except NotRecorded:
             pass
+        else:
+            if kept != old:
+                kept.save(out / "records")
+            return result, False
     return _run(record, notebook, rubric, sandbox, limits, out), True
 
 
 def _run(
     record: Record, notebook: Notebook, rubric: Rubric, sandbox: Sandbox, limits: Limits, out: Path
 ) -> Result:
-    record.digest, record.file = notebook.digest, notebook.path.name
-    record.code, record.written = notebook.code, notebook.written
     session = Session(notebook.code, sandbox, limits)
 
     def reply_to(request: dict[str, Any]) -> Reply:
@@ -201,10 +143,12 @@ def grade_all(
             pool.shutdown(cancel_futures=True)
 
 
-def regrade(rubric: Rubric, out: Path) -> list[Result]:
-    """Judge all records anew; nobody's code is run."""
+def regrade(rubric: Rubric, out: Path, but: Container[str] = ()) -> list[Result]:
+    """Judge all records anew, but those with these keys; nobody's code is run."""
     results = []
     for path in sorted((out / "records").glob("*.json")):
+        if path.stem in but:
+            continue
         record = Record.load(path)
         if record is None:
             raise FileNotFoundError(f"{path} is damaged; delete it and grade again.")
@@ -214,27 +158,14 @@ def regrade(rubric: Rubric, out: Path) -> list[Result]:
             marks = [Mark(question, None, []) for question in rubric.questions]
             why = "The rubric now asks what this notebook was not asked when it ran; grade again."
             results.append(Result(record, marks, [why]))
-    return sorted(results, key=lambda result: (result.record.name.casefold(), result.record.key))
+            with suppress(NotRecorded):
+                results[-1].student = students.seed(from_record(record))
+    return sorted(results, key=order)
 
 
-def note_shared_numbers(results: list[Result]) -> None:
-    """Two students with one number have one variant: a person should know."""
-    same = defaultdict(list)
-    for result in results:
-        if result.student:
-            same[result.student].append(result)
-    for number, group in same.items():
-        for result in group:
-            names = ", ".join(other.record.name for other in group if other is not result)
-            if names:
-                result.person.append(f"The student number {number} is also given by {names}.")
-
-
-def _student(reply_to: Callable[[dict[str, Any]], Reply]) -> int:
-    try:
-        return int(Probe(reply_to).value("STUDENT"))
-    except (Wrong, ValueError, TypeError, RuntimeError, OverflowError):
-        return 0
+def order(result: Result) -> tuple[str, str]:
+    """By name, in every table and on every page."""
+    return result.record.name.casefold(), result.record.key
 
 
 def _key(request: dict[str, Any]) -> str:

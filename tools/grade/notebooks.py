@@ -1,4 +1,4 @@
-"""Reads a notebook of any format, encoding and state: its code, and the answers written in words."""
+"""Reads a notebook of any format, encoding and state: its code, and its Markdown with the pictures in it."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ import hashlib
 import json
 import re
 import warnings
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import nbformat
 
 from tools.grade.rubric import Rubric
 
-MARK = re.compile(r"^#+ +Answer (?P<id>[\d.]+)", re.M)
-NEXT = re.compile(r"^#{1,6} +(?:\d|Part )")
 PLACE = "*Write here; formulas between dollar signs.*"
+PICTURES = ("image/png", "image/jpeg")
 NAMED = re.compile(r"^(?:def |class )?([^\W\d]\w*)\s*(?:\(|=(?!=)|:)", re.M)
 
 
 @dataclass
 class Notebook:
-    """What a notebook holds: its code, and the Markdown under each question's heading."""
+    """What a notebook holds, cell by cell: its code, and its Markdown."""
 
     path: Path
     code: list[str]
-    written: dict[str, str]
+    words: list[str]
     digest: str
 
     def answers(self, rubric: Rubric) -> set[str]:
@@ -63,31 +63,27 @@ def read(path: Path) -> Notebook:
         with suppress(Exception):  # a damaged notebook: its cells can still be read
             cells = nbformat.convert(nbformat.from_dict(content), 4).cells
     try:
-        pairs = [(str(cell["cell_type"]), _text(cell)) for cell in cells]
+        pairs = [(str(cell["cell_type"]), _with_pictures(_text(cell), cell)) for cell in cells]
     except (TypeError, KeyError, AttributeError):
         raise NeedsPerson(f"{path.name} is damaged: a cell has no type or no text.") from None
     code = [source for kind, source in pairs if kind == "code" and source.strip()]
-    written = _written(source for kind, source in pairs if kind != "code")
-    return Notebook(path, code, written, hashlib.sha256(json.dumps([code, written]).encode()).hexdigest())
+    words = [source for kind, source in pairs if kind != "code"]
+    return Notebook(path, code, words, hashlib.sha256(json.dumps([code, words]).encode()).hexdigest())
 
 
-def _written(cells: Iterable[str]) -> dict[str, str]:
-    """The text under each heading ``### Answer 2.3``, up to the next question's heading."""
-    found: dict[str, list[str]] = {}
-    current = None
-    for source in cells:
-        for line in source.splitlines():
-            if mark := MARK.match(line):
-                current = mark["id"].strip(".")
-                found.setdefault(current, [])
-            elif NEXT.match(line):
-                current = None
-            elif current and line.strip() != PLACE:
-                found[current].append(line)
-    return {id: "\n".join(lines).strip() for id, lines in found.items()}
+def _with_pictures(text: str, cell: dict[str, Any]) -> str:
+    """The text with the pictures that were pasted into the cell in place of their names."""
+    pasted: Any = cell.get("attachments")
+    for name in sorted(pasted if isinstance(pasted, dict) else (), key=len, reverse=True):
+        for kind in PICTURES:
+            if isinstance(pasted[name], dict) and isinstance(pasted[name].get(kind), str | list):
+                data = "".join("".join(map(str, pasted[name][kind])).split())
+                for written in (name, quote(name)):
+                    text = text.replace(f"attachment:{written}", f"data:{kind};base64,{data}")
+    return text
 
 
-def _text(cell: dict[str, str | list[str]]) -> str:
+def _text(cell: dict[str, Any]) -> str:
     source = cell.get("source", cell.get("input", ""))
     text = source if isinstance(source, str) else "".join(map(str, source))
     return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import html
+import re
 import shutil
 import zipfile
 from pathlib import Path
 
-from tools.grade.by_hand import save
-from tools.grade.grading import Mark, Result
+from tools.grade import students
+from tools.grade.records import Mark, Result
 from tools.grade.rubric import Rubric
+from tools.grade.tables import save
 
 MATHJAX = Path(__file__).parents[2] / "book" / "_static" / "mathjax"
 FEEDBACK = "feedback.html"
+
+BASE64 = r"data:image/(png|jpe?g);base64,([A-Za-z0-9+/=]+)"
+PICTURE = re.compile(
+    rf"!\[[^\[\]\n]*\]\(<?{BASE64}>?(?: [^()\n]*)?\)|<img\b[^<>]*?\bsrc *= *[\"']?{BASE64}[^<>]*>", re.I
+)
+OTHER_DATA = re.compile(r"(data:[\w/+.-]+;base64,)[A-Za-z0-9+/=]{100,}")  # megabytes that say nothing
 
 STYLE = """
 :root { color-scheme: light dark }
@@ -23,6 +31,7 @@ ul { list-style: none; padding: 0 } li { margin: .35rem 0 }
 .mark { display: inline-block; min-width: 4.6rem; font-variant-numeric: tabular-nums; font-weight: 600 }
 .why { display: block; margin-left: 4.6rem }
 .person { border-left: .3rem solid #d55e00; padding-left: .8rem }
+.answer img { max-width: 100% }
 .answer { white-space: pre-wrap; overflow-wrap: anywhere; overflow-x: auto }
 code { font: .92em ui-monospace, monospace; overflow-wrap: anywhere }
 article { border-top: 1px solid #8888; padding: .5rem 0 1rem }
@@ -100,8 +109,13 @@ def answers(rubric: Rubric, id: str, results: list[Result]) -> str:
     for result in results:
         record = result.record
         parts.append(f'<article><h2 dir="auto">{_text(record.name)}</h2><p><code>{record.key}</code></p>')
-        answer = record.written.get(id) or "(nothing under this question’s heading)"
-        parts.append(f'<div class="answer" dir="auto">{_text(answer)}</div>')
+        notebook = f"In <code>{_text(record.file)}</code>" if record.file else _text(record.problem)
+        parts.append(f"<p>{notebook}</p>")
+        note = next((mark.note for mark in result.marks if mark.question.id == id), "")
+        parts.append(f'<p class="person">{_text(note)}</p>' if note else "")
+        if record.file:
+            answer = record.written.get(id) or "(nothing was written for this question)"
+            parts.append(f'<div class="answer" dir="auto">{_with_pictures(answer)}</div>')
         parts += [f"<p>Handed in beside it: <code>{_text(name)}</code></p>" for name in record.attachments]
         parts.append("</article>")
     return _html(f"Question {id}", "\n".join([*parts, "</div>"]), TYPESETTING)
@@ -137,7 +151,7 @@ def _question(mark: Mark) -> str:
 
 
 def _grades(rubric: Rubric, results: list[Result], out: Path) -> None:
-    ids = [question.id for question in rubric.questions]
+    ids = [f"Q{question.id}" for question in rubric.questions]  # a spreadsheet makes 4.1 of 4.10
     header = ["key", "name", "id", "student", *ids, "total", "of", "state"]
     rows = []
     for result in results:
@@ -145,7 +159,8 @@ def _grades(rubric: Rubric, results: list[Result], out: Path) -> None:
         points = ["" if mark.earned is None else f"{mark.earned:g}" for mark in result.marks]
         open_cases = "needs a person" if result.person and not result.settled else "written answers to read"
         state = "complete" if result.complete else open_cases
-        start = [record.key, record.name, record.id, str(result.student or "")]
+        number = students.number(result.student)
+        start = [record.key, record.name, record.id, "" if number is None else str(number)[:40]]
         rows.append([*start, *points, f"{result.total:g}", f"{rubric.points:g}", state])
     save(out / "grades.csv", header, rows)
 
@@ -154,6 +169,17 @@ def _place(result: Result) -> Path:
     """Where the platform looks for a student's feedback: a folder, or a name that starts alike."""
     record = result.record
     return Path(f"{record.entry}{FEEDBACK}") if record.layout == "canvas" else Path(record.entry) / FEEDBACK
+
+
+def _with_pictures(text: str) -> str:
+    """The text, escaped, with its pictures: PNG and JPEG alone, which can run nothing."""
+    parts, at = [], 0
+    for match in PICTURE.finditer(text):
+        kind, data = match[1] or match[3], match[2] or match[4]
+        parts.append(_text(OTHER_DATA.sub(r"\1… (open the notebook)", text[at : match.start()])))
+        parts.append(f'<img alt="" src="data:image/{kind.lower().replace("jpg", "jpeg")};base64,{data}">')
+        at = match.end()
+    return "".join(parts) + _text(OTHER_DATA.sub(r"\1… (open the notebook)", text[at:]))
 
 
 def _text(text: str) -> str:

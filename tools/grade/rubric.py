@@ -75,6 +75,7 @@ class Rubric:
     title: str
     cell_seconds: float = 60.0
     questions: list[Question] = field(default_factory=list)
+    edition: Path | None = None  # the instructor's, where the rubric lies beside it
 
     def question(
         self, id: str, title: str, points: float, *names: str
@@ -101,7 +102,7 @@ class Rubric:
         """What a perfect answer to everything earns."""
         return sum(question.points for question in self.questions)
 
-    def constants(self, student: int) -> random.Random:
+    def constants(self, student: int | str) -> random.Random:
         """The random numbers that a student's variant is drawn from; notebooks draw the same."""
         return random.Random(f"{term()}, assignment {self.number}, student {student}")
 
@@ -111,7 +112,7 @@ class Probe:
     """What a judge may do: ask for a name, call it with inputs, and note a check."""
 
     reply_to: Callable[[dict[str, Any]], Reply]
-    student: int = 0
+    student: int | str = 0
     checks: list[Check] = field(default_factory=list)
 
     def ask(self, name: str, *args: Any) -> Any:
@@ -196,13 +197,14 @@ def paths(number: int, folder: Path | None = None) -> tuple[Path, Path]:
 
 def load(number: int, folder: Path | None = None) -> Rubric:
     """The rubric of one assignment."""
-    path = paths(number, folder)[1]
+    edition, path = paths(number, folder)
     spec = importlib.util.spec_from_file_location(f"rubric_{number}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
+    module.rubric.edition = edition
     return module.rubric
 
 

@@ -9,11 +9,11 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-import nbformat
-
-from tools.grade.grading import Record
+from tools.grade import released
+from tools.grade.records import Record
 from tools.grade.rubric import paths
 
 OWN = Path(__file__).parents[2] / ".venv" / "compare50" / "bin" / "compare50"
@@ -28,16 +28,13 @@ def compare(number: int, out: Path, assignments: Path) -> int:
     if program is None:
         print(HOW, file=sys.stderr)
         return 2
-    from tools.assignments import student_edition
-
     code = out / "code"
     shutil.rmtree(code, ignore_errors=True)
     for path in sorted((out / "records").glob("*.json")):
         record = Record.load(path)
         if record and record.code:
             _write(code / record.key / "answers.py", record.code)
-    released = student_edition(nbformat.read(paths(number, assignments)[0], 4))
-    _write(code / ".given" / "given.py", [cell.source for cell in released.cells if cell.cell_type == "code"])
+    _write(code / ".given" / "given.py", released.given(paths(number, assignments)[0]).code)
     shutil.rmtree(out / "similar", ignore_errors=True)
     entries = [str(path) for path in sorted(code.glob("[!.]*/answers.py"))]
     # its start script takes the first python3 of the path, so that one has to be its own
@@ -46,6 +43,6 @@ def compare(number: int, out: Path, assignments: Path) -> int:
     return subprocess.run(command, env=its_own).returncode
 
 
-def _write(path: Path, cells: list[str]) -> None:
+def _write(path: Path, cells: Sequence[str]) -> None:
     path.parent.mkdir(parents=True)
     path.write_text("\n\n".join(cells), "utf-8")

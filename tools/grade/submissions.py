@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from tools.grade import released, written
 from tools.grade.notebooks import NeedsPerson, Notebook, read
 from tools.grade.rubric import Rubric
 
@@ -105,9 +106,14 @@ def choose(submission: Submission, rubric: Rubric, others: Iterable[Rubric], scr
     belongs = {notebook.digest: _best(notebook, [rubric, *others]) for notebook in notebooks}
     fitting = {one.digest: one for one in notebooks if belongs[one.digest] == rubric.number}
     if len(fitting) > 1:
+        own = {digest: one for digest, one in fitting.items() if not _is_as_given(one, rubric)}
+        fitting = own or dict([fitting.popitem()])  # all as given out: they are worth the same
+    if len(fitting) > 1:
         names = ", ".join(sorted(notebook.path.name for notebook in fitting.values()))
         raise NeedsPerson(
-            f"Several notebooks answer this assignment and differ ({names}); keep one and run again."
+            f"Several notebooks answer this assignment and differ ({names}). Leave only the one that counts "
+            "in the student's folder and grade that folder; a zip lies unpacked under “submissions”, in the "
+            "folder of what comes out."
         )
     if not fitting:
         for one in notebooks:
@@ -118,6 +124,12 @@ def choose(submission: Submission, rubric: Rubric, others: Iterable[Rubric], scr
         )
         raise NeedsPerson(" ".join(problems) if problems else asked)
     return next(iter(fitting.values()))
+
+
+def _is_as_given(notebook: Notebook, rubric: Rubric) -> bool:
+    """Whether it is the edition that was given out, apart from the student's number."""
+    as_given = released.given(rubric.edition).is_code_of(notebook)
+    return as_given and not any(written.answers(notebook.words, rubric).values())
 
 
 def _best(notebook: Notebook, rubrics: list[Rubric]) -> int:

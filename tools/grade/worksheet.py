@@ -10,7 +10,7 @@ import io
 import re
 from pathlib import Path
 
-from tools.grade.grading import Result
+from tools.grade.records import Result
 from tools.grade.rubric import Rubric
 
 
