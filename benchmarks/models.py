@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import import_module
 
 import torch
@@ -13,6 +13,7 @@ from benchmarks.families import Family
 from flowlib.nets import MLP
 
 LIBRARIES = ("flowlib", "zuko", "nflows", "normflows", "FrEIA")
+INVERSE = "flowlib, inverse"  # its splines in the direction of the other libraries'
 
 
 class Model(nn.Module):
@@ -59,6 +60,16 @@ def builders(library: str) -> dict[str, Builder]:
     return import_module(f"benchmarks.with_{library.lower()}").BUILDERS
 
 
+def tables(libraries: Iterable[str]) -> dict[str, dict[str, Builder]]:
+    """The builders of several libraries, in their order; after flowlib's those of :data:`INVERSE`."""
+    found = {}
+    for library in libraries:
+        found[library] = builders(library)
+        if library == "flowlib":
+            found[INVERSE] = import_module("benchmarks.with_flowlib").INVERSE
+    return found
+
+
 def normal_log_prob(z: Tensor) -> Tensor:
     """The log-density of the standard normal, shape ``(B,)``."""
     return -0.5 * (z.square() + math.log(2 * math.pi)).flatten(1).sum(1)
@@ -76,6 +87,7 @@ def even_first(d: int) -> tuple[Tensor, Tensor]:
 
 
 __all__ = [
+    "INVERSE",
     "LIBRARIES",
     "Builder",
     "Model",
@@ -84,4 +96,5 @@ __all__ = [
     "normal_log_prob",
     "plain_mlp",
     "reverse_kl",
+    "tables",
 ]

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from benchmarks.families import FAMILIES, Family, live_parameters
 from benchmarks.machine import describe
-from benchmarks.models import LIBRARIES, Builder, Model, builders
+from benchmarks.models import LIBRARIES, Builder, Model, tables
 from benchmarks.speed import build, check_sizes
 from flowlib import Compose, Dequantize, Logit
 from flowlib.data import Checkerboard, Density, EightGaussians, TwoMoons, digits
@@ -119,7 +119,7 @@ def run(
 ) -> dict[str, Any]:
     """Train and test every model; the result is what the page is made of."""
     torch.set_num_threads(1)
-    tables = {library: builders(library) for library in libraries}
+    rows = tables(libraries)
     results: dict[str, Any] = {}
     for key, task in tasks.items():
         results[key] = {
@@ -127,7 +127,7 @@ def run(
             "unit": task.unit,
             "best": task.best,
             "rate": task.rate,
-            "families": {name: compare(name, task, tables, steps) for name in families},
+            "families": {name: compare(name, task, rows, steps) for name in families},
         }
     budget = {"steps": steps, "batch": BATCH, "clip": CLIP}
     return {"machine": describe(), "budget": budget, "tasks": results}

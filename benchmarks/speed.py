@@ -25,7 +25,7 @@ import torch
 from benchmarks.families import FAMILIES, Family, bare_networks, live_parameters, other_sizes
 from benchmarks.loops import LOOPS, Loop, loops
 from benchmarks.machine import describe
-from benchmarks.models import LIBRARIES, Builder, Model, builders
+from benchmarks.models import LIBRARIES, Builder, Model, tables
 
 RESULTS = Path(__file__).parent / "results" / "speed.json"
 ROUNDS = 21
@@ -46,18 +46,18 @@ def run(
 ) -> dict[str, Any]:
     """Measure all families and trainings; the result is what the page is made of."""
     torch.set_num_threads(1)
-    tables = {library: builders(library) for library in libraries}
+    rows = tables(libraries)
     results = {}
     for name, family in families.items():
-        results[name] = measure(name, family, all_of(name, family, tables), rounds, compiled)
+        results[name] = measure(name, family, all_of(name, family, rows), rounds, compiled)
         results[name]["sizes"] = {
-            size: measure_steps(name, other, all_of(name, other, tables), math.ceil(rounds / FEWER))
+            size: measure_steps(name, other, all_of(name, other, rows), math.ceil(rounds / FEWER))
             for size, other in other_sizes(name, family).items()
         }
         print(f"{family.title} is measured.", flush=True)
     whole = {}
     for name, loop in trainings.items():
-        whole[name] = measure_loops(loop, all_of(loop.family, loop.sizes, tables), math.ceil(rounds / FEWER))
+        whole[name] = measure_loops(loop, all_of(loop.family, loop.sizes, rows), math.ceil(rounds / FEWER))
         print(f"Training of {loop.title} is measured.", flush=True)
     return {"machine": describe(), "rounds": rounds, "families": results, "trainings": whole}
 

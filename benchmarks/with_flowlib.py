@@ -1,12 +1,14 @@
-"""The families in flowlib: the rows of its table of models, and RealNVP once more with split halves."""
+"""The families in flowlib: the rows of its table of models, and splines in the others' direction."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from torch import Tensor
 
 from benchmarks.families import STEPS, Family
 from benchmarks.models import Builder, Model, reverse_kl
-from flowlib import MODELS, Flow, StandardNormal
+from flowlib import MODELS, Flow, Inverse, StandardNormal
 from flowlib.layers.ffjord import FFJORD, RungeKutta, Velocity
 
 
@@ -25,6 +27,14 @@ def maf(family: Family) -> Model:
 
 def spline(family: Family) -> Model:
     return of(MODELS["spline"](family.d, family.layers, family.hidden, bins=family.bins, box=family.box))
+
+
+def inverse_spline(family: Family) -> Model:
+    flow: Any = spline(family).flow
+    return of(
+        Flow(Inverse(flow.bijection), flow.base),
+        "The inverse of the flow above: its curves lead from data to latents, as in the other libraries.",
+    )
 
 
 def glow(family: Family) -> Model:
@@ -54,3 +64,4 @@ BUILDERS: dict[str, Builder] = {
     "planar": planar,
     "continuous": continuous,
 }
+INVERSE: dict[str, Builder] = {"spline": inverse_spline}
