@@ -77,12 +77,13 @@ def targets(results: dict[str, Any]) -> str:
     missed: dict[str, list[str]] = {}  # by reason
     for target in TARGETS:
         number, verdict = target.measured(results), target.verdict(results)
-        shown = NONE if number is None else f"{number:.4g}"
+        shown = NONE if number is None else f"{number:.5g}" if target.part == "quality" else f"{number:.4g}"
         rows.append([target.name, f"{target.bound:g}", shown, verdict.replace(" %", "\N{NO-BREAK SPACE}%")])
         if verdict != "met":
             missed.setdefault(target.why, []).append(target.name)
     reasons = [f"- {'; '.join(names)}: {why}" for why, names in missed.items()]
-    return "\n".join([table(["", "Target", "Measured", ""], rows), "", *reasons])
+    why = ["", "Why the others are missed:", ""] if reasons else []
+    return "\n".join([table(["", "Target", "Measured", ""], rows), *why, *reasons])
 
 
 def train(results: dict[str, Any]) -> str:
@@ -127,7 +128,8 @@ def sizes(results: dict[str, Any]) -> str:
     families = results["speed"]["families"]
     lines = [by_library(families, lambda entry: f"{entry['live']:,}"), ""]
     lines += [
-        f"- {family['title']}: points of shape {tuple(family['event_shape'])}, {family['layers']} layers"
+        f"- {family['title']}: points of shape {tuple(family['event_shape'])}, {family['layers']} "
+        + ("layers" if family["layers"] > 1 else "layer")
         + (f", networks of {' and '.join(map(str, family['hidden']))}" if family["hidden"] else "")
         + f", batches of {family['batch']}."
         for family in families.values()

@@ -21,7 +21,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import ReferenceRole, SphinxDirective
 
 KINDS = ("error", "slip", "missing condition", "remark")
-DECKS = {"A": "Deck A", "B": "Deck B", "AB": "Decks A and B"}
+DECKS = {"A": "Deck A", "B": "Deck B", "AB": "Decks A and B", "beyond": "Beyond the decks"}
 
 
 class DataDirective(SphinxDirective):
@@ -57,7 +57,7 @@ class DataDirective(SphinxDirective):
         wrong = [name for name, kind in self.fields.items() if not isinstance(entry[name], kind)]
         if wrong or entry["deck"] not in DECKS:
             name = wrong[0] if wrong else "deck"
-            hint = "Put quotes around it." if wrong else "Use A, B or AB."
+            hint = "Put quotes around it." if wrong else "Use A, B, AB or beyond."
             raise self.error(f"Entry {number} of {self.source}: {name} is {entry[name]!r}. {hint}")
 
     def markdown(self, entries: list[dict[str, Any]]) -> str:

@@ -1,11 +1,13 @@
-"""Lets the search find a formula by its number and a layer by its name before it finds the words.
+"""Lets the search find lectures by their titles, formulas by number and layers by name before the words.
 
-Sphinx's search puts entries of the index first; glossary terms are such entries already. Here formulas and
-the names of the API become entries too. Connected after ``plain_forms``, which addresses the formulas.
+Sphinx's search puts entries of the index first; glossary terms are such entries already. Here lectures,
+formulas and the names of the API become entries too. Connected after ``plain_forms``, which addresses the
+formulas.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from docutils import nodes
@@ -35,7 +37,17 @@ def index_names(doctree: nodes.document) -> None:
             index["entries"].append(("single", name, signature["ids"][0], "main", None))
 
 
+def index_title(app: Sphinx, doctree: nodes.document) -> None:
+    """Enter a lecture under its title's words before a colon, without its number."""
+    section = next(doctree.findall(nodes.section), None)
+    if section is None or not app.env.docname.startswith("nbs/"):
+        return
+    title = re.sub(r"^\d+\. ", "", section[0].astext()).partition(":")[0]
+    section.insert(1, addnodes.index(entries=[("single", title, section["ids"][0], "main", None)]))
+
+
 def on_doctree(app: Sphinx, doctree: nodes.document) -> None:
+    index_title(app, doctree)
     index_formulas(doctree)
     index_names(doctree)
 

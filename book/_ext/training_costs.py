@@ -90,7 +90,13 @@ def plan(training: dict[str, Any]) -> str:
     total = 1e9 * found["gflops_per_image"] * images
     step = training["scaling"]["side"]  # on images of this size
     reached = step["gflops"] / step["step_ms"]  # 10⁹ in a thousandth of a second
-    rates = {f"{reached:.2g}, reached in the table above": reached, "1": 1, "10": 10, "100": 100}
+    side = step["changed"].partition(" instead")[0]
+    rates = {
+        f"{reached:.2g}, reached here by one core on images of {side}": reached,
+        "1": 1,
+        "10": 10,
+        "100": 100,
+    }
     rows = [[name, in_words(total / (1e12 * rate))] for name, rate in rates.items()]
     words = (
         f"The Glow of `python -m flowlib.train --data cifar10` has {found['parameters']:,} parameters. "

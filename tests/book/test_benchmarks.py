@@ -175,7 +175,7 @@ def test_every_library_is_in_the_results(results: dict[str, Any]) -> None:
             for family in group["families"].values()
             for library in family["entries"]
         }
-        assert found == {*LIBRARIES, INVERSE}, part
+        assert found - {INVERSE} == set(LIBRARIES), part
         assert set(LIBRARIES) == set(measured["machine"]["versions"]), part
 
 

@@ -103,6 +103,9 @@ def test_search_finds_a_word(opened: str, browser: Browser, html: Path, server: 
     [
         ("7.13", "nbs/07_coupling_flows.html#formula-7-13"),
         ("6.1", "nbs/06_planar_flows.html#formula-6-1"),
+        ("(6.3)", "nbs/06_planar_flows.html#formula-6-3"),
+        ("eq 6.3", "nbs/06_planar_flows.html#formula-6-3"),
+        ("Maximum likelihood", "nbs/05_maximum_likelihood.html#maximum-likelihood"),
         ("ActNorm", "book/api.html#flowlib.layers.glow.ActNorm"),
         ("fit", "book/api.html#flowlib.train.fit"),
         ("pushforward", "book/glossary.html#term-pushforward"),
@@ -118,6 +121,25 @@ def test_search_puts_numbers_names_and_terms_first(
     found = page.eval_on_selector_all("#search-results li a", "links => links.map(link => link.href)")
     page.close()
     assert [link.removeprefix(f"{html.as_uri()}/").partition("?")[0] for link in found][:1] == [first]
+
+
+def test_names_that_a_search_finds_are_told_apart(browser: Browser, html: Path) -> None:
+    page = browser.new_page()
+    page.goto(f"{html.as_uri()}/search.html?q=planar")
+    page.wait_for_selector("#search-results li a >> text=PlanarStack: API reference", timeout=15_000)
+    assert not page.locator("#search-results li a").get_by_text("API reference", exact=True).count()
+    page.close()
+
+
+def test_paper_is_white_in_the_dark(browser: Browser, html: Path) -> None:
+    page = browser.new_page(color_scheme="dark")
+    page.goto((html / "book" / "how_to.html").as_uri())
+    theme = "document.documentElement.dataset.theme"
+    page.evaluate(f"addEventListener('beforeprint', () => {{ window.printed = {theme} }})")
+    before = page.evaluate(theme)
+    page.pdf()
+    assert (before, page.evaluate("window.printed"), page.evaluate(theme)) == ("dark", "light", "dark")
+    page.close()
 
 
 def test_a_search_starts_from_any_page(browser: Browser, html: Path) -> None:

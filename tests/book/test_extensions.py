@@ -136,7 +136,7 @@ def test_empty_files_say_so(tmp_path: Path) -> None:
     ("wrong", "says"),
     [
         (ERRATUM.replace('"6.3"', "6.30"), "tag is 6.3. Put quotes around it"),
-        (ERRATUM.replace("deck: A", "deck: C"), "deck is 'C'. Use A, B or AB"),
+        (ERRATUM.replace("deck: A", "deck: C"), "deck is 'C'. Use A, B, AB or beyond"),
         (
             ERRATUM.replace("says:", "said:"),
             "expected exactly deck (str), slide (str), kind (str), says (str)",

@@ -6,7 +6,7 @@
   /* What a model costs, each better if less: the column's head, what it is in words, digits, and the axis. */
   const COSTS = {
     bits: { head: "bits", words: "bits per dimension", digits: 3 },
-    sampling: { head: "ms", words: "milliseconds for 100 samples", digits: 1, log: true },
+    sampling: { head: "ms", words: "ms for 100 samples", digits: 1, log: true },
     memory: { head: "MB", words: "megabytes of memory in training", digits: 0, log: true },
     parameters: { head: "k", words: "thousands of parameters", digits: 0, log: true },
     looks: { head: "looks", words: "Fréchet distance of the samples", digits: 1, log: true },
@@ -33,7 +33,11 @@
     return rows.filter((row) => !rows.some((other) => beats(other, row)));
   }
 
-  flowFigures.math.choose = { sorted, filtered, front };
+  /* How many rectangles (left, top, right, bottom) one more would lie upon. */
+  const crowd = (one, others) =>
+    others.filter((other) => one[0] < other[2] && other[0] < one[2] && one[1] < other[3] && other[1] < one[3]).length;
+
+  flowFigures.math.choose = { sorted, filtered, front, crowd };
 
   flowFigures.build.choose = (place) => {
     const { kit } = flowFigures;
@@ -107,14 +111,17 @@
       );
     }
 
+    function named(row) {
+      return choices.budget.get() === "all" ? `${row.model}, ${row.budget} s` : row.model;
+    }
+
     function tabulate(shown, best) {
       for (const [key, cell] of heads) {
         const sort = key !== order.key ? "none" : order.descending ? "descending" : "ascending";
         cell.setAttribute("aria-sort", sort);
       }
-      const several = choices.budget.get() === "all";
       const lines = shown.map((row) => {
-        const name = `${MARKS[row.kind]} ${row.model}${several ? `, ${row.budget} s` : ""}`;
+        const name = `${MARKS[row.kind]} ${named(row)}`;
         const numbers = Object.entries(COSTS).map(([key, { digits }]) =>
           kit.element("td", {}, kit.number(row[key], digits)),
         );
@@ -129,7 +136,7 @@
       const colours = kit.colours(place);
       const { pen, width, height } = kit.clear(canvas);
       const key = axis.get();
-      const box = { left: 44, right: width - 12, top: 10, bottom: height - 40 };
+      const box = { left: 52, right: width - 12, top: 10, bottom: height - 40 };
       const scale = (values, log, low, high) => {
         const bend = log ? Math.log : (value) => value;
         const [least, most] = [Math.min(...values), Math.max(...values)].map(bend);
@@ -178,10 +185,19 @@
       }
       pen.fillStyle = colours.ink;
       pen.font = "12px system-ui, sans-serif";
+      pen.textAlign = "left";
+      const taken = shown.map((row) => [x(row[key]) - 7, y(row.bits) - 7, x(row[key]) + 7, y(row.bits) + 7]);
       for (const row of best) {
-        const end = x(row[key]) > (box.left + box.right) / 2;
-        pen.textAlign = end ? "right" : "left";
-        pen.fillText(row.model, x(row[key]) + (end ? -8 : 8), y(row.bits) - 8);
+        const name = named(row);
+        const wide = pen.measureText(name).width;
+        const boxes = [[8, -8], [-8 - wide, -8], [8, 16], [-8 - wide, 16]].map(([right, down]) => {
+          const [from, line] = [x(row[key]) + right, y(row.bits) + down];
+          return [from, line - 10, from + wide, line + 3];
+        });
+        const free = boxes.map((one) => crowd(one, taken) + 9 * (one[0] < box.left || one[2] > box.right));
+        const [from, , to, under] = boxes[free.indexOf(Math.min(...free))];
+        taken.push([from, under - 13, to, under]);
+        pen.fillText(name, from, under - 3);
       }
     }
   };

@@ -14,9 +14,9 @@ flowFigures.build.draw = (place) => {
     formula:
       "<i>R̂</i>(<i>θ</i>) = −<sup>1</sup>⁄<sub><i>n</i></sub> ∑ log <i>p<sub>θ</sub></i>(<i>x<sub>i</sub></i>)",
     note:
-      "Draw into the left square with the mouse or a finger: your points take the place of the example, and the " +
+      "Draw into the first square with the mouse or a finger: your points take the place of the example, and the " +
       "shade is the density that the flow has learned. Keys: arrows move a pen, Space leaves a dab, Enter sets the " +
-      "pen down and lifts it. On the right is the grid of <i>z</i>, carried to <i>x</i> = <i>f</i>(<i>z</i>).",
+      "pen down and lifts it. The second square shows the grid of <i>z</i>, carried to <i>x</i> = <i>f</i>(<i>z</i>).",
     draw,
   });
 
