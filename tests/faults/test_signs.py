@@ -76,7 +76,7 @@ FAULTS = [
     Fault("layers/coupling.py _Coupling._move", ", sum_event(", ", -sum_event(", "realnvp", "07"),
     Fault("layers/coupling.py Permute.forward", "z.new_zeros(", "z.new_ones(", "permute", "07"),
     Fault("layers/coupling.py Permute.inverse", "x.new_zeros(", "x.new_ones(", "permute", "07"),
-    Fault("layers/coupling.py Scale.forward", ", self.log_s", ", -self.log_s", "nice", "07"),
+    Fault("layers/coupling.py Scale.forward", ", self.log_scale.sum", ", -self.log_scale.sum", "nice", "07"),
     Fault("layers/coupling.py Scale.inverse", ", -self.log_s", ", self.log_s", "nice", "07"),
     Fault("bijection.py Compose.forward", "log_det + log_det_k", "log_det - log_det_k", "realnvp", "07"),
     Fault("bijection.py Compose.inverse", "log_det + log_det_k", "log_det - log_det_k", "realnvp", "07"),
