@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.models import INVERSE
+
 Results = Mapping[str, Any]
 
 
@@ -118,7 +120,7 @@ class Gaps(Target):
         return max(shares, default=None)
 
 
-_OWN = ("flowlib", "flowlib, inverse", "fit", "by hand")
+_OWN = ("flowlib", INVERSE, "fit", "by hand")
 
 
 def _time(name: str, family: str, what: str, how: str, bound: float, why: str = "") -> Target:
